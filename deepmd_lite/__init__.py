@@ -1,0 +1,50 @@
+"""deepmd_lite: Deep Potential molecular dynamics in pure Python, Numba and MPI.
+
+::
+
+    learn    frames ─> neighbors ─> descriptor ─> fitting ─> potential ─> loss ─> trainer ─> model.dp
+             HDF5      nlist        D_i           E_i        E, F, W             checkpoint
+
+    run      model.dp ─> calculator (ASE)
+
+Where to find what:
+
+=====================  =============================================================================
+``frames``             QM data: deepmd/hdf5 and deepmd/npy, conversion, checks, labelling
+``box, neighbors``     periodic images as ghost atoms; the Numba cell list
+``model.descriptor``   environment matrix R, embedding G, A = GᵀR, D = A A₁ᵀ   (DeepPot-SE)
+``model.fitting``      E_i = net(D_i) + bias
+``model.potential``    E, F = -dE/dx, virial = -dE/dstrain
+``train``              statistics, loss, learning rate, the training loop
+``model_file``         ``.dp`` files, shared with DeePMD-kit
+``calculator``         the ASE calculator ``DP``
+``evaluate``           test, model deviation, plots
+=====================  =============================================================================
+
+Importing this package loads none of torch, numba, ASE or mpi4py; the names below load theirs on first use.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "DP": "calculator",
+    "DeepPot": "model.potential",
+    "read_systems": "frames.store",
+    "write_system": "frames.store",
+    "read_model": "model_file",
+    "write_model": "model_file",
+}
+
+__all__ = ["DP", "DeepPot", "read_model", "read_systems", "write_model", "write_system"]
+
+
+def __getattr__(name):
+    if name in _PUBLIC:
+        return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(list(globals()) + __all__)

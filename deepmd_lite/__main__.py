@@ -1,0 +1,5 @@
+"""``python -m deepmd_lite`` is ``dplite``."""
+
+from deepmd_lite.cli import main
+
+main()

@@ -1,0 +1,14 @@
+"""Units: the only place where they convert.
+
+Inside the package: Å, eV, eV/Å, amu, fs, K, bar. Constants are CODATA 2018, the values ASE >= 3.23 calls
+``create_units("2018")`` where the two overlap.
+"""
+
+HARTREE = 27.211386245988  # eV
+BOHR = 0.529177210903  # Å
+RYDBERG = HARTREE / 2  # eV
+KCAL_PER_MOL = 0.0433641042  # eV
+KJ_PER_MOL = KCAL_PER_MOL / 4.184  # eV
+BOLTZMANN = 8.617333262e-5  # eV/K
+BAR = 1 / 1602176.634  # eV/Å³; 1 eV/Å³ = 1602176.634 bar
+GPA = 1e4 * BAR  # eV/Å³
