@@ -7,7 +7,7 @@ Inside the package: Å, eV, eV/Å, amu, fs, K, bar. Constants are CODATA 2018, t
 HARTREE = 27.211386245988  # eV
 BOHR = 0.529177210903  # Å
 RYDBERG = HARTREE / 2  # eV
-KCAL_PER_MOL = 0.0433641042  # eV
+KCAL_PER_MOL = 0.043364104241800934  # eV
 KJ_PER_MOL = KCAL_PER_MOL / 4.184  # eV
 BOLTZMANN = 8.617333262e-5  # eV/K
 BAR = 1 / 1602176.634  # eV/Å³; 1 eV/Å³ = 1602176.634 bar
