@@ -1,0 +1,202 @@
+"""The Deep Potential: energy, force and virial of atoms.
+
+    E = Σ_i E_i,   F_k = -∂E/∂x_k,   Ξ_ab = -∂E/∂ε_ab = -Σ_(i,j) (∂E/∂x_ij)_a (x_ij)_b
+
+E depends on positions only through the pair vectors x_ij = x_j - x_i, so the pair gradients of descriptor.py give
+all three: +∂E/∂x_ij pulls the center, -∂E/∂x_ij the neighbor. The virial is positive when the system wants
+to expand, in eV, row-major, force index first.
+"""
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from deepmd_lite import model_file
+from deepmd_lite.errors import ConfigError
+from deepmd_lite.model import batch as batches
+from deepmd_lite.model.descriptor import Descriptor
+from deepmd_lite.model.fitting import Fitting
+
+PAIRS_AT_ONCE = 400_000  # slots evaluated together without gradients: bounds memory to about 2 GB
+
+
+class Prediction(NamedTuple):
+    """Energies in eV, forces in eV/Å, virials in eV; tensors from `forward`, arrays from `evaluate`."""
+
+    energy: torch.Tensor | float  # (nframes,); a float from `evaluate`
+    atom_energy: torch.Tensor | np.ndarray  # (natoms,)
+    force: torch.Tensor | np.ndarray  # (natoms, 3)
+    virial: torch.Tensor | np.ndarray  # (nframes, 3, 3); (3, 3) from `evaluate`
+    atom_virial: torch.Tensor | np.ndarray  # (natoms, 3, 3); each pair counts for its neighbor
+
+
+class DeepPot(nn.Module):
+    """The energy model of a `model_file.Model`, evaluated by torch in float64 (or the precision of its nets)."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self.descriptor = Descriptor(model.descriptor, len(model.type_map))
+        self.fitting = Fitting(model.fitting, model.out_bias)
+        pairs = [(int(i), int(j)) for i, j in model.pair_exclude_types]
+        self.excluded = {*pairs, *((j, i) for i, j in pairs)}
+        self._overflow_told = False
+
+    @classmethod
+    def load(cls, path):
+        """Read a ``.dp`` file; raises ModelFileError."""
+        return cls(model_file.read_model(path))
+
+    def save(self, path):
+        """Write a ``.dp`` file, atomically."""
+        model_file.write_model(path, self.to_model())
+
+    def to_model(self):
+        """The model as plain arrays, with the present weights."""
+        out_bias = self.fitting.out_bias.cpu().numpy().copy()
+        parts = {"descriptor": self.descriptor.to_record(), "fitting": self.fitting.to_record()}
+        return self.model.__class__(**{**vars(self.model), **parts, "out_bias": out_bias})
+
+    @property
+    def type_map(self):
+        return tuple(self.model.type_map)
+
+    @property
+    def ntypes(self):
+        return len(self.model.type_map)
+
+    @property
+    def rcut(self):
+        return self.model.descriptor.rcut
+
+    @property
+    def sel(self):
+        return tuple(self.model.descriptor.sel)
+
+    def forward(self, batch):
+        """Energies, forces and virials of a batch, differentiable in the parameters when gradients are on.
+
+        Parameters
+        ----------
+        batch : batch.Batch
+
+        Returns
+        -------
+        Prediction
+        """
+        training = torch.is_grad_enabled()
+        zeros = {"dtype": torch.float64, "device": batch.coord.device}
+        atom_energy = torch.zeros(batch.natoms, **zeros)
+        force = torch.zeros(batch.natoms, 3, **zeros)
+        atom_virial = torch.zeros(batch.natoms, 9, **zeros)
+        for ti, rows in self._parts(batch, whole=training):
+            centers, slots = batch.centers[ti][rows], [s[rows] for s in batch.slots[ti]]
+            atoms = batch.owner[centers]
+            energy, gradients = self._type(batch, ti, centers, slots)
+            atom_energy = atom_energy.index_add(0, atoms, energy)
+            for owner, vec, gradient in gradients:
+                force = force.index_add(0, atoms, gradient.sum(1))
+                gradient = gradient.flatten(0, 1)
+                force = force.index_add(0, owner, -gradient)
+                dyads = gradient[:, :, None] * vec.flatten(0, 1)[:, None, :]
+                atom_virial = atom_virial.index_add(0, owner, -dyads.flatten(1))
+        energy = torch.zeros(batch.nframes, **zeros).index_add(0, batch.frame, atom_energy)
+        virial = torch.zeros(batch.nframes, 9, **zeros).index_add(0, batch.frame, atom_virial)
+        return Prediction(energy, atom_energy, force, virial.view(-1, 3, 3), atom_virial.view(-1, 3, 3))
+
+    def _parts(self, batch, whole):
+        """(ti, slice of its centers): all of them, or as many as fit into PAIRS_AT_ONCE slots."""
+        for ti, centers in enumerate(batch.centers):
+            if ti in self.model.atom_exclude_types:
+                continue
+            width = max(1, sum(s.shape[1] for s in batch.slots[ti]))
+            step = len(centers) if whole else max(1, PAIRS_AT_ONCE // width)
+            for start in range(0, len(centers), step):
+                yield ti, slice(start, start + step)
+
+    def _type(self, batch, ti, centers, slots):
+        """E_i of the centers, and per neighbor type (owner of the neighbors, x_ij, ∂E/∂x_ij)."""
+        origin = batch.coord[centers][:, None]
+        neighbors = []
+        for tj, s in enumerate(slots):
+            skip = s.shape[1] == 0 or (ti, tj) in self.excluded or (ti, tj) in self.descriptor.excluded
+            neighbors.append(None if skip else self.descriptor.pairs(batch.coord[s] - origin, s < 0, ti, tj))
+        a = self.descriptor.gather(neighbors, ti, len(centers))
+        training = torch.is_grad_enabled()
+        with torch.enable_grad():
+            a = a if a.requires_grad else a.detach().requires_grad_()
+            energy = self._energy(batch, a, ti, batch.owner[centers])
+            (p,) = torch.autograd.grad(energy.sum(), a, create_graph=training)
+        gradients = [
+            (batch.owner[s].flatten(), pairs.vec, self.descriptor.pair_gradient(pairs, p, ti))
+            for s, pairs in zip(slots, neighbors)
+            if pairs is not None
+        ]
+        return (energy if training else energy.detach()), gradients
+
+    def _energy(self, batch, a, ti, atoms):
+        fparam = None if batch.fparam is None else batch.fparam[batch.frame[atoms]]
+        aparam = None if batch.aparam is None else batch.aparam[atoms]
+        return self.fitting(self.descriptor.descriptor(a), ti, fparam, aparam)
+
+    def evaluate(self, coord, atype, box, pbc, fparam=None, aparam=None):
+        """Energy, forces and virial of one structure.
+
+        Parameters
+        ----------
+        coord : (natoms, 3) array, Å
+        atype : (natoms,) int array
+            Index into ``type_map``.
+        box : (3, 3) array, Å, or None
+        pbc : (3,) bool array
+        fparam, aparam : (numb_fparam,) and (natoms, numb_aparam) arrays
+            Needed exactly when the model was trained with them.
+
+        Returns
+        -------
+        Prediction
+            Of numpy arrays, float64.
+
+        Raises
+        ------
+        DomainError
+            A degenerate cell or non-finite coordinates.
+        ConfigError
+            fparam or aparam missing or of the wrong size.
+        """
+        frame = batches.from_frame(coord, atype, box, pbc, self.rcut, self.ntypes)
+        return self.evaluate_batch(frame, fparam, aparam)
+
+    def evaluate_batch(self, frame, fparam=None, aparam=None):
+        """As `evaluate`, for one frame whose neighbors are known (`batch.from_neighbors`)."""
+        frame.fparam = self._parameter("fparam", fparam, self.model.fitting.numb_fparam, 1)
+        frame.aparam = self._parameter("aparam", aparam, self.model.fitting.numb_aparam, frame.natoms)
+        self._tell_overflow(frame.max_neighbors())
+        device = self.descriptor.davg.device
+        with torch.no_grad():
+            out = self(frame.to(device))
+        arrays = [t.cpu().numpy() for t in out]
+        return Prediction(float(arrays[0][0]), arrays[1], arrays[2], arrays[3][0], arrays[4])
+
+    def _parameter(self, name, value, width, rows):
+        if width == 0:
+            if value is not None:
+                raise ConfigError(f"{name} was given, but the model was trained without it: leave it out")
+            return None
+        found = "nothing" if value is None else f"shape {np.shape(value)}"
+        if value is None or np.size(value) != rows * width:
+            raise ConfigError(f"the model needs {name} of shape {(rows, width)}, found {found}")
+        return torch.as_tensor(np.reshape(value, (rows, width)), dtype=torch.float64)
+
+    def _tell_overflow(self, found):
+        if self._overflow_told or all(n <= s for n, s in zip(found, self.sel)):
+            return
+        self._overflow_told = True
+        warnings.warn(
+            f"an atom has {found} neighbors within {self.rcut:g} Å, more than the model's sel = {list(self.sel)}: "
+            "they all count (nothing is truncated), but the model was not trained for such a density",
+            stacklevel=4,
+        )

@@ -1,0 +1,1 @@
+"""Training of a Deep Potential: statistics, loss, learning rate, and the loop that joins them."""
