@@ -1,0 +1,370 @@
+"""Read ``.dp`` files and believe nothing.
+
+Every array must be stored in this very file, in full, once, with the shape that the header implies; every key
+must be one whose meaning is known. What cannot be represented exactly is refused by name.
+
+Versions read: Model 2, Descriptor 1-3, EmbeddingNetwork 2, Fitting 1-4, FittingNetwork 1, NetworkCollection 1,
+Layer 1-2.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from deepmd_lite.errors import ModelFileError
+from deepmd_lite.model_file.arrays import DTYPES, Descriptor, Fitting, Layer, Model
+from deepmd_lite.model_file.check import check_model
+
+PRECISIONS = {"default": "float64", "double": "float64", "single": "float32"} | {
+    name: name for name in DTYPES
+}
+OTHER_FORMATS = (
+    ".pb",
+    ".pth",
+    ".pt",
+    ".pt2",
+    ".pte",
+    ".savedmodel",
+    ".hlo",
+    ".jax",
+    ".json",
+    ".yaml",
+    ".yml",
+)
+MAX_JSON = 8 * 2**20  # bytes; a two-sided model of 20 elements needs 0.4 MB
+
+
+def read_model(path) -> Model:
+    """Read a ``.dp`` file.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If the file is of another kind, damaged, unsafe, from an unknown version, contradicts itself, or uses
+        an option that deepmd_lite cannot reproduce exactly. The message names the file and the place.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no model file {path}")
+    if path.suffix in OTHER_FORMATS:
+        raise ModelFileError(
+            f"{path}: expected a .dp model, found {path.suffix}; convert it with DeePMD-kit: "
+            f"dp convert-backend {path.name} {path.stem}.dp"
+        )
+    if not path.is_file() or not h5py.is_hdf5(path):
+        raise ModelFileError(
+            f"{path}: expected a .dp model (an HDF5 file), found something else or a damaged file"
+        )
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            model = _read_tree(_parse(_json_attribute(file)), _Variables(file, path.stat().st_size))
+        check_model(model)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from None
+    except (OSError, RuntimeError, KeyError) as error:  # what h5py raises on damaged files
+        raise ModelFileError(f"{path}: damaged HDF5 file ({error})") from None
+    return model
+
+
+def _json_attribute(file: h5py.File) -> str:
+    if "json" not in file.attrs:
+        raise ModelFileError("expected the root attribute 'json', found none: not a .dp model")
+    attribute = file.attrs.get_id("json")
+    if attribute.shape != () or h5py.check_string_dtype(attribute.dtype) is None:
+        raise ModelFileError(
+            f"root attribute 'json': expected one string, found {attribute.dtype} {attribute.shape}"
+        )
+    if attribute.get_storage_size() > MAX_JSON:
+        raise ModelFileError(f"root attribute 'json' is longer than {MAX_JSON} bytes")
+    text = file.attrs["json"]
+    if len(text) > MAX_JSON:
+        raise ModelFileError(f"root attribute 'json' is longer than {MAX_JSON} bytes")
+    return text if isinstance(text, str) else text.decode("utf-8", errors="replace")
+
+
+def _parse(text: str) -> dict:
+    def refuse(constant):
+        raise ModelFileError(f"'json' holds {constant}")
+
+    def unique(pairs):
+        keys = dict(pairs)
+        if len(keys) < len(pairs):
+            raise ModelFileError("'json' holds a key twice in one object")
+        return keys
+
+    try:
+        tree = json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+    except RecursionError:
+        raise ModelFileError("'json' is nested too deeply") from None
+    except ModelFileError:
+        raise
+    except ValueError as error:
+        raise ModelFileError(f"'json' is not valid JSON: {error}") from None
+    if not isinstance(tree, dict) or not isinstance(tree.get("model"), dict):
+        raise ModelFileError("'json' holds no 'model': not a .dp model")
+    return tree
+
+
+class _Variables:
+    """The arrays of a file, each read once, and only if it is stored here in full."""
+
+    def __init__(self, file: h5py.File, size: int):
+        self.file, self.left, self.seen = file, size, set()
+
+    def read(self, name, where: str) -> np.ndarray:
+        if not isinstance(name, str) or not re.fullmatch(r"/?variable_\d{4,9}", name):
+            raise ModelFileError(
+                f"{where}: expected the name of a dataset like /variable_0000, found {name!r:.60}"
+            )
+        name = name.lstrip("/")
+        if name in self.seen:
+            raise ModelFileError(f"{where}: dataset {name} is used twice")
+        self.seen.add(name)
+        if not isinstance(self.file.get(name, getlink=True), h5py.HardLink):
+            raise ModelFileError(f"{where}: dataset {name} is missing or a link; expected it in this file")
+        dataset = self.file[name]
+        if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
+            raise ModelFileError(f"{where}: {name} is not an array")
+        if dataset.dtype not in (np.float64, np.float32):
+            raise ModelFileError(f"{where}: expected float64 or float32, found {dataset.dtype} in {name}")
+        stored = dataset.id.get_storage_size()
+        if dataset.is_virtual or dataset.external or dataset.chunks or stored != dataset.nbytes:
+            raise ModelFileError(
+                f"{where}: {name} declares {dataset.nbytes} bytes and stores {stored}; "
+                f"expected a contiguous dataset in this file"
+            )
+        self.left -= stored
+        if self.left < 0:
+            raise ModelFileError(f"{where}: the datasets declare more bytes than the file has")
+        values = dataset[()]
+        return np.asarray(values, values.dtype.newbyteorder("="))
+
+
+_REQUIRED = object()
+_KNOWN = {  # class: (versions, keys)
+    "Model": (
+        (2,),
+        "type type_map descriptor fitting atom_exclude_types pair_exclude_types rcond preset_out_bias",
+    ),
+    "Descriptor": (
+        (1, 2, 3),
+        "type rcut rcut_smth sel neuron axis_neuron resnet_dt trainable type_one_side exclude_types "
+        "env_protection set_davg_zero activation_function precision spin env_mat type_map embeddings compress",
+    ),
+    "Fitting": (
+        (1, 2, 3, 4),
+        "type var_name dim_out ntypes dim_descrpt neuron resnet_dt numb_fparam numb_aparam dim_case_embd "
+        "default_fparam rcond activation_function precision mixed_types exclude_types type_map atom_ener "
+        "tot_ener_zero trainable layer_name use_aparam_as_mask spin nets",
+    ),
+    "NetworkCollection": ((1,), "ndim ntypes network_type networks"),
+    "EmbeddingNetwork": ((2,), "in_dim neuron activation_function resnet_dt bias precision layers"),
+    "FittingNetwork": ((1,), "in_dim out_dim neuron activation_function resnet_dt precision bias_out layers"),
+    "Layer": ((1, 2), "bias use_timestep activation_function resnet precision trainable"),
+}
+
+
+class _Node:
+    """A cursor on one object of the tree: knows its class, its place and where its arrays are."""
+
+    def __init__(self, tree, where: str, kind: str, variables: _Variables, **expected):
+        if not isinstance(tree, dict) or tree.get("@class") != kind:
+            raise ModelFileError(f"{where}: expected an object with @class {kind}")
+        self.tree, self.where, self.variables = tree, where, variables
+        self.expect(**expected)
+        versions, keys = _KNOWN[kind]
+        if type(tree.get("@version")) is not int or tree["@version"] not in versions:
+            raise ModelFileError(
+                f"{where}: {kind} version {tree.get('@version')!r:.40} is not one of {versions}; "
+                f"the file is newer or older than this deepmd_lite"
+            )
+        unknown = set(tree) - set(keys.split()) - {"@class", "@version", "@variables"}
+        if unknown:
+            raise ModelFileError(
+                f"{where}: unknown key {min(unknown)!r:.60}; the file is newer than this deepmd_lite"
+            )
+        self.arrays = tree.get("@variables", {})
+        if not isinstance(self.arrays, dict):
+            raise ModelFileError(f"{where}.@variables: expected an object")
+
+    def get(self, key: str, kind: type, default=_REQUIRED):
+        value = self.tree.get(key, default)
+        if value is _REQUIRED:
+            raise ModelFileError(f"{self.where}: expected the key {key!r}, found none")
+        if value is default:
+            return value
+        if kind is float and type(value) is int and abs(value) < 2**53:
+            value = float(value)
+        if type(value) is not kind or (kind is float and not np.isfinite(value)):
+            raise ModelFileError(f"{self.where}.{key}: expected {kind.__name__}, found {value!r:.60}")
+        return value
+
+    def items(self, key: str, kind: type, default=_REQUIRED) -> tuple:
+        values = self.get(key, list, default)
+        if any(type(value) is not kind for value in values):
+            raise ModelFileError(
+                f"{self.where}.{key}: expected a list of {kind.__name__}, found {values!r:.60}"
+            )
+        return tuple(values)
+
+    def pairs(self, key: str) -> list[tuple[int, int]]:
+        pairs = self.items(key, list, [])
+        if any(len(pair) != 2 or any(type(t) is not int for t in pair) for pair in pairs):
+            raise ModelFileError(f"{self.where}.{key}: expected pairs of types, found {pairs!r:.60}")
+        return [tuple(pair) for pair in pairs]
+
+    def precision(self) -> str:
+        name = self.get("precision", str, "default")
+        if name not in PRECISIONS:
+            raise ModelFileError(f"{self.where}.precision: expected float64 or float32, found {name!r:.40}")
+        return PRECISIONS[name]
+
+    def child(self, key: str, kind: str, **expected) -> _Node:
+        return _Node(self.tree.get(key), f"{self.where}.{key}", kind, self.variables, **expected)
+
+    def array(self, key: str) -> np.ndarray | None:
+        name = self.arrays.get(key)
+        return None if name is None else self.variables.read(name, f"{self.where}.{key}")
+
+    def vector(self, key: str) -> np.ndarray | None:
+        """As float64, without axes of length 1."""
+        values = self.array(key)
+        return None if values is None else np.atleast_1d(values.astype(np.float64).squeeze())
+
+    def expect(self, **values):
+        """Refuse options that would change the numbers."""
+        for key, expected in values.items():
+            found = self.tree.get(key, expected)
+            if found != expected and not (not expected and not found):
+                raise ModelFileError(
+                    f"{self.where}.{key} = {found!r:.60} is not supported; expected {expected!r}"
+                )
+
+
+def _read_tree(tree: dict, variables: _Variables) -> Model:
+    node = _Node(tree["model"], "model", "Model", variables, type="standard")
+    type_map = node.items("type_map", str)
+    extra, definition, metadata = (tree.get(key) for key in ("@variables", "model_def_script", "deepmd_lite"))
+    shortest = extra.get("min_nbor_dist") if isinstance(extra, dict) else None
+    if shortest is not None:
+        shortest = variables.read(shortest, "min_nbor_dist")
+        if shortest.size != 1:
+            raise ModelFileError(f"min_nbor_dist: expected one number, found shape {shortest.shape}")
+        shortest = shortest.item()
+    return Model(
+        type_map=type_map,
+        descriptor=_read_descriptor(node.child("descriptor", "Descriptor", type="se_e2_a"), type_map),
+        fitting=_read_fitting(node.child("fitting", "Fitting", type="ener"), type_map),
+        out_bias=node.vector("out_bias"),
+        out_std=node.vector("out_std"),
+        pair_exclude_types=node.pairs("pair_exclude_types"),
+        atom_exclude_types=list(node.items("atom_exclude_types", int, [])),
+        min_nbor_dist=shortest,
+        definition=definition if isinstance(definition, dict) else {},
+        metadata=metadata if isinstance(metadata, dict) else {},
+    )
+
+
+def _read_descriptor(node: _Node, type_map: tuple[str, ...]) -> Descriptor:
+    node.expect(spin=None, type_map=list(type_map))
+    one_side = node.get("type_one_side", bool)
+    neuron, activation = node.items("neuron", int), node.get("activation_function", str)
+    header = {"in_dim": 1, "neuron": list(neuron), "activation_function": activation, "bias": True}
+    return Descriptor(
+        rcut=node.get("rcut", float),
+        rcut_smth=node.get("rcut_smth", float),
+        sel=node.items("sel", int),
+        neuron=neuron,
+        axis_neuron=node.get("axis_neuron", int),
+        davg=_one_slot(node, "davg"),
+        dstd=_one_slot(node, "dstd"),
+        nets=_read_nets(node, "embeddings", "EmbeddingNetwork", len(type_map), 1 if one_side else 2, header),
+        resnet_dt=node.get("resnet_dt", bool),
+        type_one_side=one_side,
+        exclude_types=node.pairs("exclude_types"),
+        env_protection=node.get("env_protection", float, 0.0),
+        set_davg_zero=node.get("set_davg_zero", bool, False),
+        activation_function=activation,
+        precision=node.precision(),
+    )
+
+
+def _one_slot(node: _Node, key: str) -> np.ndarray:
+    """(ntypes, nsel, 4), identical over the slots -> (ntypes, 4)."""
+    values = node.array(key)
+    nsel = sum(node.items("sel", int))
+    if values is None or values.ndim != 3 or values.shape[1:] != (nsel, 4) or nsel == 0:
+        found = None if values is None else values.shape
+        raise ModelFileError(f"{node.where}.{key}: expected shape (ntypes, {nsel}, 4), found {found}")
+    if not np.array_equal(values, np.broadcast_to(values[:, :1], values.shape)):
+        raise ModelFileError(f"{node.where}.{key}: expected the same finite values in every neighbor slot")
+    return values[:, 0].astype(np.float64)
+
+
+def _read_fitting(node: _Node, type_map: tuple[str, ...]) -> Fitting:
+    node.expect(
+        type_map=list(type_map), ntypes=len(type_map), var_name="energy", dim_out=1, mixed_types=False
+    )
+    node.expect(spin=None, layer_name=None, exclude_types=[], use_aparam_as_mask=False, dim_case_embd=0)
+    atom_ener = node.get("atom_ener", list, None) or None
+    if atom_ener and any(value is not None and type(value) not in (int, float) for value in atom_ener):
+        raise ModelFileError(f"{node.where}.atom_ener: expected numbers or null, found {atom_ener!r:.60}")
+    neuron, activation = node.items("neuron", int), node.get("activation_function", str)
+    header = {"out_dim": 1, "neuron": list(neuron), "activation_function": activation, "bias_out": True}
+    return Fitting(
+        neuron=neuron,
+        bias_atom_e=node.vector("bias_atom_e"),
+        nets=_read_nets(node, "nets", "FittingNetwork", len(type_map), 1, header),
+        resnet_dt=node.get("resnet_dt", bool),
+        activation_function=activation,
+        precision=node.precision(),
+        atom_ener=atom_ener,
+        numb_fparam=node.get("numb_fparam", int, 0),
+        numb_aparam=node.get("numb_aparam", int, 0),
+        **{key: node.vector(key) for key in ("fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std")},
+    )
+
+
+def _read_nets(owner: _Node, key: str, kind: str, ntypes: int, ndim: int, header: dict) -> list:
+    """A NetworkCollection; `header` is what each of its networks must say of itself."""
+    name = "embedding_network" if kind == "EmbeddingNetwork" else "fitting_network"
+    node = owner.child(key, "NetworkCollection", ndim=ndim, ntypes=ntypes, network_type=name)
+    trees = node.get("networks", list)
+    if len(trees) != ntypes**ndim:
+        raise ModelFileError(f"{node.where}: expected {ntypes**ndim} networks, found {len(trees)}")
+    nets = []
+    for k, tree in enumerate(trees):
+        where = f"{node.where}.networks[{k}]"
+        net = None if tree is None else _Node(tree, where, kind, node.variables, **header)
+        nets.append(net and [_read_layer(layer, net, i) for i, layer in enumerate(net.get("layers", list))])
+    return nets
+
+
+def _read_layer(tree, net: _Node, index: int) -> Layer:
+    node = _Node(tree, f"{net.where}.layers[{index}]", "Layer", net.variables)
+    layer = Layer(
+        w=node.array("w"),
+        b=node.array("b"),
+        idt=node.array("idt"),
+        activation=node.get("activation_function", str),
+        resnet=node.get("resnet", bool),
+    )
+    node.expect(bias=layer.b is not None, use_timestep=layer.idt is not None)
+    if layer.w is None or layer.w.dtype != DTYPES[node.precision()]:
+        raise ModelFileError(f"{node.where}.w: expected an array of {node.precision()}")
+    return layer

@@ -1,0 +1,239 @@
+"""Write ``.dp`` files.
+
+Versions written: Model 2, Descriptor 2, EmbeddingNetwork 2, Fitting 2, FittingNetwork 1, NetworkCollection 1,
+Layer 1; the oldest ones, so that every DeePMD-kit 3.x reads the file.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from deepmd_lite import __version__
+from deepmd_lite.errors import ModelFileError
+from deepmd_lite.model_file.arrays import Descriptor, Fitting, Layer, Model
+from deepmd_lite.model_file.check import check_model
+
+
+def write_model(path, model: Model) -> None:
+    """Write a ``.dp`` file: beside the target, synced, then renamed, so that it is whole or not there.
+
+    Parameters
+    ----------
+    path : str or Path
+        Must end in ``.dp``.
+    model : Model
+
+    Raises
+    ------
+    ModelFileError
+        If the model contradicts itself (nothing is written), or `path` does not end in ``.dp``.
+    """
+    path = Path(path)
+    if path.suffix != ".dp":
+        raise ModelFileError(
+            f"{path}: expected a name that ends in .dp; convert afterwards with dp convert-backend"
+        )
+    check_model(model)
+    image = io.BytesIO()
+    with h5py.File(image, "w") as file:
+        tree = _store(_tree(model), file)
+        file.attrs["json"] = json.dumps(tree, separators=(",", ":"), allow_nan=False)
+    _replace(path, image.getbuffer())
+
+
+def _tree(model: Model) -> dict:
+    """The tree of FORMATS with arrays still in place."""
+    d, f, ntypes = model.descriptor, model.fitting, len(model.type_map)
+    common = {"type_map": list(model.type_map)}
+    nnei = (ntypes, sum(d.sel), 4)
+    descriptor = {
+        "@class": "Descriptor",
+        "type": "se_e2_a",
+        "@version": 2,
+        **_descriptor_options(d),
+        "trainable": True,
+        "spin": None,
+        "env_mat": {"rcut": d.rcut, "rcut_smth": d.rcut_smth},
+        **common,
+        "embeddings": _collection(d.nets, ntypes, 1 if d.type_one_side else 2, "embedding_network", d),
+        "@variables": {
+            key: np.broadcast_to(values[:, None], nnei).astype(d.precision)
+            for key, values in (("davg", d.davg), ("dstd", d.dstd))
+        },
+    }
+    fitting = {
+        "@class": "Fitting",
+        "type": "ener",
+        "@version": 2,
+        "var_name": "energy",
+        "dim_out": 1,
+        "ntypes": ntypes,
+        "dim_descrpt": d.dim,
+        **_fitting_options(f),
+        "rcond": None,
+        "mixed_types": False,
+        "exclude_types": [],
+        **common,
+        "tot_ener_zero": False,
+        "trainable": [True] * (len(f.neuron) + 1),
+        "layer_name": None,
+        "use_aparam_as_mask": False,
+        "spin": None,
+        "nets": _collection(f.nets, ntypes, 1, "fitting_network", f),
+        "@variables": {
+            "bias_atom_e": f.bias_atom_e[:, None],
+            **{
+                key: getattr(f, key)
+                for key in ("fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std")
+            },
+        },
+    }
+    ones = np.ones(ntypes)
+    return {
+        "software": "deepmd_lite",
+        "version": __version__,
+        "time": str(datetime.datetime.now(tz=datetime.timezone.utc)),
+        "backend": "deepmd_lite",
+        "model": {
+            "@class": "Model",
+            "@version": 2,
+            "type": "standard",
+            **common,
+            "atom_exclude_types": list(model.atom_exclude_types),
+            "pair_exclude_types": [list(pair) for pair in model.pair_exclude_types],
+            "rcond": None,
+            "preset_out_bias": None,
+            "@variables": {
+                "out_bias": model.out_bias[None, :, None],
+                "out_std": (ones if model.out_std is None else model.out_std)[None, :, None],
+            },
+            "descriptor": descriptor,
+            "fitting": fitting,
+        },
+        "model_def_script": _definition(model),
+        "deepmd_lite": model.metadata,
+        "@variables": {}
+        if model.min_nbor_dist is None
+        else {"min_nbor_dist": np.float64(model.min_nbor_dist)},
+    }
+
+
+def _descriptor_options(d: Descriptor) -> dict:
+    return {
+        "rcut": float(d.rcut),
+        "rcut_smth": float(d.rcut_smth),
+        "sel": list(d.sel),
+        "neuron": list(d.neuron),
+        "axis_neuron": d.axis_neuron,
+        "resnet_dt": d.resnet_dt,
+        "type_one_side": d.type_one_side,
+        "exclude_types": [list(pair) for pair in d.exclude_types],
+        "env_protection": float(d.env_protection),
+        "set_davg_zero": d.set_davg_zero,
+        "activation_function": d.activation_function,
+        "precision": d.precision,
+    }
+
+
+def _fitting_options(f: Fitting) -> dict:
+    return {
+        "neuron": list(f.neuron),
+        "resnet_dt": f.resnet_dt,
+        "numb_fparam": f.numb_fparam,
+        "numb_aparam": f.numb_aparam,
+        "activation_function": f.activation_function,
+        "precision": f.precision,
+        "atom_ener": f.atom_ener,
+    }
+
+
+def _definition(model: Model) -> dict:
+    """``model_def_script``: what was asked for, corrected by what the model is."""
+    asked = model.definition
+
+    def part(key: str, **options) -> dict:
+        return {**(asked[key] if isinstance(asked.get(key), dict) else {}), **options}
+
+    fitting = _fitting_options(model.fitting)
+    fitting["atom_ener"] = fitting["atom_ener"] or []
+    return {
+        **asked,
+        "type_map": list(model.type_map),
+        "descriptor": part("descriptor", type="se_e2_a", **_descriptor_options(model.descriptor)),
+        "fitting_net": part("fitting_net", type="ener", **fitting),
+        "pair_exclude_types": [list(pair) for pair in model.pair_exclude_types],
+        "atom_exclude_types": list(model.atom_exclude_types),
+    }
+
+
+def _collection(nets: list, ntypes: int, ndim: int, kind: str, owner: Descriptor | Fitting) -> dict:
+    if kind == "embedding_network":
+        header = {"@class": "EmbeddingNetwork", "@version": 2, "in_dim": 1, "bias": True}
+    else:
+        header = {"@class": "FittingNetwork", "@version": 1, "in_dim": nets[0][0].w.shape[0], "out_dim": 1}
+        header["bias_out"] = True
+    header |= {
+        "neuron": list(owner.neuron),
+        "activation_function": owner.activation_function,
+        "resnet_dt": owner.resnet_dt,
+        "precision": owner.precision,
+    }
+    return {
+        "@class": "NetworkCollection",
+        "@version": 1,
+        "ndim": ndim,
+        "ntypes": ntypes,
+        "network_type": kind,
+        "networks": [
+            net and {**header, "layers": [_layer(layer, owner.precision) for layer in net]} for net in nets
+        ],
+    }
+
+
+def _layer(layer: Layer, precision: str) -> dict:
+    return {
+        "@class": "Layer",
+        "@version": 1,
+        "bias": layer.b is not None,
+        "use_timestep": layer.idt is not None,
+        "activation_function": layer.activation,
+        "resnet": layer.resnet,
+        "precision": precision,
+        "@variables": {"w": layer.w, "b": layer.b, "idt": layer.idt},
+    }
+
+
+def _store(tree, file: h5py.File):
+    """The same tree with every array written to `file` and replaced by the name of its dataset."""
+    if isinstance(tree, np.ndarray | np.generic):
+        return file.create_dataset(f"variable_{len(file):04d}", data=tree).name
+    if isinstance(tree, dict):
+        return {key: _store(value, file) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_store(value, file) for value in tree]
+    return tree
+
+
+def _replace(path: Path, content) -> None:
+    """Write `content` beside `path`, sync it and rename it over `path`."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
