@@ -21,7 +21,7 @@ from deepmd_lite.model_file.arrays import Descriptor, Fitting, Layer, Model
 from deepmd_lite.model_file.check import check_model
 
 
-def write_model(path, model: Model) -> None:
+def write_model(path, model: Model, training: dict | None = None) -> None:
     """Write a ``.dp`` file: beside the target, synced, then renamed, so that it is whole or not there.
 
     Parameters
@@ -29,6 +29,8 @@ def write_model(path, model: Model) -> None:
     path : str or Path
         Must end in ``.dp``.
     model : Model
+    training : dict of str to array, optional
+        What a restart of training needs; goes into the group ``/training``, which DeePMD-kit ignores.
 
     Raises
     ------
@@ -45,6 +47,8 @@ def write_model(path, model: Model) -> None:
     with h5py.File(image, "w") as file:
         tree = _store(_tree(model), file)
         file.attrs["json"] = json.dumps(tree, separators=(",", ":"), allow_nan=False)
+        for name, array in (training or {}).items():
+            file[f"training/{name}"] = array
     _replace(path, image.getbuffer())
 
 

@@ -1,0 +1,98 @@
+"""The model a training run starts from, built from the input and the frames."""
+
+import numpy as np
+
+from deepmd_lite import model_file
+from deepmd_lite.errors import ConfigError
+from deepmd_lite.model.network import random_layers
+from deepmd_lite.train.dataset import max_neighbors
+from deepmd_lite.train.statistics import energy_bias, env_mat_statistics, parameter_statistics
+
+
+def choose_sel(setting, prepared):
+    """``sel`` as numbers: given ones as they are; ``auto`` or ``auto:1.1`` from the frames.
+
+    The factor (1.1 when not given) is headroom above the largest number of neighbors found, rounded up to a
+    multiple of 4 as in DeePMD-kit.
+    """
+    if not isinstance(setting, str):
+        return tuple(setting)
+    factor = float(setting.partition(":")[2] or 1.1)
+    largest, _ = max_neighbors(prepared)
+    return tuple(int(-(-max(n, 1) * factor // 4) * 4) for n in largest)
+
+
+def new_model(config, type_map, prepared):
+    """A `model_file.Model` with random weights, and statistics and energies per element from the frames.
+
+    Parameters
+    ----------
+    config : config.Config
+    type_map : tuple of str
+    prepared : list of list of dataset.Frame
+    """
+    d, f = config.model.descriptor, config.model.fitting_net
+    ntypes, sel = len(type_map), choose_sel(d.sel, prepared)
+    if len(sel) != ntypes:
+        raise ConfigError(
+            f"model.descriptor.sel: expected {ntypes} numbers for {list(type_map)}, found {len(sel)}"
+        )
+    davg, dstd = env_mat_statistics(prepared, d.rcut, d.rcut_smth, sel, d.env_protection)
+    if d.set_davg_zero or d.exclude_types:  # excluded types with davg != 0 would make the energy jump at rcut
+        davg[:] = 0
+    rng = np.random.default_rng((d.seed or 0, 1))
+    pairs = ntypes if d.type_one_side else ntypes**2
+    descriptor = model_file.Descriptor(
+        rcut=d.rcut,
+        rcut_smth=d.rcut_smth,
+        sel=sel,
+        neuron=tuple(d.neuron),
+        axis_neuron=d.axis_neuron,
+        davg=davg,
+        dstd=dstd,
+        nets=[
+            random_layers((1, *d.neuron), act=d.activation_function, resnet_dt=d.resnet_dt, rng=rng)
+            for _ in range(pairs)
+        ],
+        resnet_dt=d.resnet_dt,
+        type_one_side=d.type_one_side,
+        exclude_types=[tuple(p) for p in d.exclude_types],
+        env_protection=d.env_protection,
+        set_davg_zero=d.set_davg_zero or bool(d.exclude_types),
+        activation_function=d.activation_function,
+        precision=d.precision,
+    )
+    return model_file.Model(
+        type_map=tuple(type_map),
+        descriptor=descriptor,
+        fitting=_new_fitting(f, descriptor.dim, ntypes, prepared),
+        out_bias=np.zeros(ntypes),
+        pair_exclude_types=[tuple(p) for p in config.model.pair_exclude_types],
+        atom_exclude_types=list(config.model.atom_exclude_types),
+        metadata={"input": config.source},
+    )
+
+
+def _new_fitting(f, dim, ntypes, prepared):
+    rng = np.random.default_rng((f.seed or 0, 2))
+    widths = (dim + f.numb_fparam + f.numb_aparam, *f.neuron, 1)
+    fparam_avg, fparam_inv_std = parameter_statistics(prepared, "fparam", f.numb_fparam)
+    aparam_avg, aparam_inv_std = parameter_statistics(prepared, "aparam", f.numb_aparam)
+    return model_file.Fitting(
+        neuron=tuple(f.neuron),
+        bias_atom_e=energy_bias(prepared, ntypes, f.atom_ener),
+        nets=[
+            random_layers(widths, act=f.activation_function, resnet_dt=f.resnet_dt, rng=rng, last_linear=True)
+            for _ in range(ntypes)
+        ],
+        resnet_dt=f.resnet_dt,
+        activation_function=f.activation_function,
+        precision=f.precision,
+        atom_ener=f.atom_ener or None,
+        numb_fparam=f.numb_fparam,
+        numb_aparam=f.numb_aparam,
+        fparam_avg=fparam_avg,
+        fparam_inv_std=fparam_inv_std,
+        aparam_avg=aparam_avg,
+        aparam_inv_std=aparam_inv_std,
+    )

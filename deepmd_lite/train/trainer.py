@@ -1,0 +1,213 @@
+"""The training loop: batches in, a model file out.
+
+Files, in the working directory of the run:
+
+model.ckpt.dp    the last checkpoint, with the optimizer's state: ``--restart`` continues from it bit by bit
+model-best.dp    the weights with the smallest force error on the whole validation set
+model.dp         the weights at the end
+lcurve.out       the learning curve, in DeePMD-kit's columns
+"""
+
+import signal
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from deepmd_lite.errors import ConfigError, TrainingError
+from deepmd_lite.frames.store import read_systems
+from deepmd_lite.model.potential import DeepPot
+from deepmd_lite.model_file import read_model
+from deepmd_lite.train import checkpoint
+from deepmd_lite.train.dataset import Sampler, check_sel, collate, prepare, system_probabilities
+from deepmd_lite.train.lcurve import LearningCurve
+from deepmd_lite.train.loss import Errors, Loss
+from deepmd_lite.train.schedule import Schedule
+from deepmd_lite.train.start import new_model
+
+
+class Stopped(Exception):
+    """A signal asked the run to stop; the checkpoint is written. ``code`` is the exit code, 128 + signal."""
+
+    def __init__(self, number, step):
+        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}; checkpoint written")
+        self.code = 128 + number
+
+
+class Trainer:
+    """A training run.
+
+    Parameters
+    ----------
+    config : config.Config
+    folder : str or Path, optional
+        Where the run's files go.
+    restart : str or Path, optional
+        A checkpoint to continue.
+    init_model : str or Path, optional
+        A model file whose weights, statistics and energies to start from.
+    report : callable, optional
+        Called as ``report(step, lr, training_errors, validation_errors)`` with every row of the learning curve.
+
+    Raises
+    ------
+    ConfigError, DataError, NeighborOverflowError, ModelFileError
+        Before the first step, when something does not fit.
+    """
+
+    def __init__(self, config, folder=".", *, restart=None, init_model=None, report=None):
+        if restart and init_model:
+            raise ConfigError("give either a checkpoint to restart from or a model to start from, not both")
+        self.config, self.folder, self.report = config, Path(folder), report
+        self.folder.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(config.training.seed or 0)
+        start = restart or init_model
+        self.potential = self._load_data(None if start is None else read_model(start))
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.potential.to(self.device)
+        self.potential.descriptor.nets.requires_grad_(config.model.descriptor.trainable)
+        parameters = [p for p in self.potential.parameters() if p.requires_grad]
+        self.schedule = Schedule(numb_steps=config.training.numb_steps, **config.schedule())
+        self.loss = Loss(config.loss, self.schedule.start_lr)
+        self.optimizer = torch.optim.Adam(parameters, lr=self.schedule.start_lr, fused=True)
+        self.step, self.best = 0, float("inf")
+        if restart:
+            self.step, self.best = checkpoint.load_training(restart, self.potential, self.optimizer)
+        self.lcurve = LearningCurve(
+            self.folder / config.training.disp_file, keep=self.step, validation=bool(self.validation), loss=config.loss
+        )
+
+    def _load_data(self, model):
+        """Read and prepare the frames; the potential to train, new or from a model file."""
+        c = self.config
+        names = tuple(c.model.type_map or ()) or None
+        systems = read_systems(c.training.training_data.systems, names)
+        names = names or tuple(dict.fromkeys(e for s in systems for e in s.type_map))
+        if model is not None and tuple(model.type_map) != names:
+            raise ConfigError(f"the model's type_map is {list(model.type_map)}, the input's {list(names)}")
+        systems = read_systems(c.training.training_data.systems, names)
+        shape = (c.model.descriptor.rcut, len(names), c.model.fitting_net.numb_fparam, c.model.fitting_net.numb_aparam)
+        prepared = prepare(systems, *shape)
+        potential = DeepPot(model if model is not None else new_model(c, names, prepared))
+        self._check_same_shape(model)
+        check_sel(prepared, potential.sel)
+        data = c.training.training_data
+        seed = c.training.seed or 0
+        self.sampler = Sampler(prepared, data.batch_size, seed)
+        p = data.sys_probs or system_probabilities(data.auto_prob, self.sampler.counts)
+        self.sampler.probabilities = p
+        self.validation, held_back = None, c.training.validation_data
+        if held_back is not None:
+            rest = prepare(read_systems(held_back.systems, names), *shape)
+            check_sel(rest, potential.sel)
+            self.validation = Sampler(rest, held_back.batch_size, seed + 1)
+        return potential
+
+    def _check_same_shape(self, model):
+        """Refuse an input whose model section differs from the model file that is continued."""
+        if model is None:
+            return
+        d, f, section = model.descriptor, model.fitting, self.config.model
+        wanted = {
+            "descriptor.rcut": (d.rcut, section.descriptor.rcut),
+            "descriptor.rcut_smth": (d.rcut_smth, section.descriptor.rcut_smth),
+            "descriptor.neuron": (list(d.neuron), list(section.descriptor.neuron)),
+            "descriptor.axis_neuron": (d.axis_neuron, section.descriptor.axis_neuron),
+            "descriptor.type_one_side": (d.type_one_side, section.descriptor.type_one_side),
+            "fitting_net.neuron": (list(f.neuron), list(section.fitting_net.neuron)),
+        }
+        for key, (found, asked) in wanted.items():
+            if found != asked:
+                raise ConfigError(f"model.{key}: the input says {asked}, the model file {found}; make them equal")
+
+    def run(self):
+        """Train to ``numb_steps`` and write model.dp; returns its path.
+
+        Raises
+        ------
+        TrainingError
+            A loss that is not finite; names the frames of the batch.
+        Stopped
+            SIGTERM or SIGINT; the checkpoint is written.
+        """
+        c = self.config.training
+        with _signals() as received:
+            while self.step < c.numb_steps:
+                lr = self.schedule(self.step)
+                errors = self._train_step(self.sampler(self.step), lr)
+                self.step += 1
+                if self.step == 1 or self.step % c.disp_freq == 0:
+                    self._display(lr, errors)
+                if self.step % c.save_freq == 0 or self.step == c.numb_steps:
+                    self._save()
+                if received:
+                    self._checkpoint()
+                    raise Stopped(received[0], self.step)
+        self.potential.save(self.folder / "model.dp")
+        return self.folder / "model.dp"
+
+    def _train_step(self, frames, lr):
+        """One step of the optimizer; the errors before it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        batch, labels = (part.to(self.device) for part in collate(frames))
+        self.optimizer.zero_grad(set_to_none=True)
+        errors = self.loss(self.potential(batch), labels, lr)
+        if not torch.isfinite(errors.loss):
+            names = ", ".join(f"{f.system} frame {f.index}" for f in frames)
+            raise TrainingError(
+                f"step {self.step + 1}: the loss is {errors.loss.item()} on {names}; look at those frames (dplite check) "
+                "or lower learning_rate.start_lr. The last checkpoint is kept"
+            )
+        errors.loss.backward()
+        if self.config.training.gradient_max_norm > 0:
+            torch.nn.utils.clip_grad_norm_(self.potential.parameters(), self.config.training.gradient_max_norm)
+        self.optimizer.step()
+        return errors
+
+    def _display(self, lr, errors):
+        held_back = None
+        if self.validation is not None:
+            n = self.config.training.validation_data.numb_btch
+            first = self.step // self.config.training.disp_freq * n
+            held_back = self._errors([self.validation(first + k) for k in range(n)], lr)
+        self.lcurve.row(self.step, lr, errors, held_back)
+        if self.report:
+            self.report(self.step, lr, errors, held_back)
+
+    @torch.no_grad()
+    def _errors(self, list_of_frames, lr):
+        """Mean errors over batches."""
+        parts = []
+        for frames in list_of_frames:
+            batch, labels = (part.to(self.device) for part in collate(frames))
+            parts.append(self.loss(self.potential(batch), labels, lr))
+        columns = ([v for v in column if v is not None] for column in zip(*parts))
+        return Errors(*(torch.stack(v).mean() if v else None for v in columns))
+
+    def _save(self):
+        """Write the checkpoint, and the best model when the whole validation set says so."""
+        if self.validation is not None:
+            everything = [[frame] for frames in self.validation.systems for frame in frames]
+            errors = self._errors(everything, self.schedule(self.step))
+            score = float(errors.loss if errors.force is None else errors.force)
+            if score < self.best:
+                self.best = score
+                self.potential.save(self.folder / "model-best.dp")
+        self._checkpoint()
+
+    def _checkpoint(self):
+        checkpoint.save(self.folder / "model.ckpt.dp", self.potential, self.optimizer, self.step, self.best)
+
+
+@contextmanager
+def _signals():
+    """Collect SIGTERM and SIGINT in a list instead of dying of them."""
+    received = []
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(n, lambda number, _: received.append(number)) for n in numbers]
+    try:
+        yield received
+    finally:
+        for number, handler in zip(numbers, before):
+            signal.signal(number, handler)
