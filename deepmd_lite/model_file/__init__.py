@@ -1,8 +1,9 @@
 """Model files: ``.dp`` <-> plain arrays. No torch here.
 
-A ``.dp`` file is DeePMD-kit's backend-neutral format: an HDF5 file whose root attribute ``json`` holds a tree
-and whose root datasets ``variable_0000``, ``variable_0001``, ... hold the arrays that the tree names under its
-keys ``@variables``. It holds no code. ``dp convert-backend model.dp model.pth`` makes the file LAMMPS runs.
+A ``.dp`` file is the backend-neutral format of DeePMD-kit: an HDF5 file whose root attribute ``json``
+holds a tree and whose root datasets ``variable_0000``, ``variable_0001``, ... hold the arrays that the tree
+names under its keys ``@variables``. It holds no code. ``dp convert-backend model.dp model.pth`` makes the
+file for LAMMPS.
 
 ==========  ==========================================================================
 ``arrays``  what a model is: `Model`, `Descriptor`, `Fitting`, `Layer`

@@ -3,8 +3,8 @@
 Every array must be stored in this very file, in full, once, with the shape that the header implies; every key
 must be one whose meaning is known. What cannot be represented exactly is refused by name.
 
-Versions read: Model 2, Descriptor 1-3, EmbeddingNetwork 2, Fitting 1-4, FittingNetwork 1, NetworkCollection 1,
-Layer 1-2.
+Versions read: Model 2, Descriptor 1-3, EmbeddingNetwork 2, Fitting 1-4, FittingNetwork 1,
+NetworkCollection 1, Layer 1-2.
 """
 
 from __future__ import annotations
@@ -13,29 +13,20 @@ import json
 import re
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from deepmd_lite.errors import ModelFileError
+from deepmd_lite.hdf5_guard import open_guarded
 from deepmd_lite.model_file.arrays import DTYPES, Descriptor, Fitting, Layer, Model
 from deepmd_lite.model_file.check import check_model
 
-PRECISIONS = {"default": "float64", "double": "float64", "single": "float32"} | {
-    name: name for name in DTYPES
+PRECISIONS = {
+    "default": "float64",
+    "double": "float64",
+    "single": "float32",
+    **{name: name for name in DTYPES},
 }
-OTHER_FORMATS = (
-    ".pb",
-    ".pth",
-    ".pt",
-    ".pt2",
-    ".pte",
-    ".savedmodel",
-    ".hlo",
-    ".jax",
-    ".json",
-    ".yaml",
-    ".yml",
-)
+OTHER_FORMATS = set(".pb .pth .pt .pt2 .pte .savedmodel .hlo .jax .json .yaml .yml".split())
 MAX_JSON = 8 * 2**20  # bytes; a two-sided model of 20 elements needs 0.4 MB
 
 
@@ -52,54 +43,36 @@ def read_model(path) -> Model:
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
     ModelFileError
-        If the file is of another kind, damaged, unsafe, from an unknown version, contradicts itself, or uses
-        an option that deepmd_lite cannot reproduce exactly. The message names the file and the place.
+        If the file is missing, of another kind, damaged, unsafe, of an unknown version, contradicts itself,
+        or uses an option that deepmd_lite cannot reproduce exactly. The message names the file and the place.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no model file {path}")
     if path.suffix in OTHER_FORMATS:
         raise ModelFileError(
             f"{path}: expected a .dp model, found {path.suffix}; convert it with DeePMD-kit: "
             f"dp convert-backend {path.name} {path.stem}.dp"
         )
-    if not path.is_file() or not h5py.is_hdf5(path):
-        raise ModelFileError(
-            f"{path}: expected a .dp model (an HDF5 file), found something else or a damaged file"
-        )
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            model = _read_tree(_parse(_json_attribute(file)), _Variables(file, path.stat().st_size))
+        with open_guarded(path, ModelFileError) as root:
+            tree = _parse(root.text_attribute("json"))
+            model = _read_tree(tree, _Variables(root, path.stat().st_size))
         check_model(model)
     except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}") from None
-    except (OSError, RuntimeError, KeyError) as error:  # what h5py raises on damaged files
-        raise ModelFileError(f"{path}: damaged HDF5 file ({error})") from None
+        message = str(error)
+        raise ModelFileError(message if message.startswith(str(path)) else f"{path}: {message}") from None
     return model
 
 
-def _json_attribute(file: h5py.File) -> str:
-    if "json" not in file.attrs:
-        raise ModelFileError("expected the root attribute 'json', found none: not a .dp model")
-    attribute = file.attrs.get_id("json")
-    if attribute.shape != () or h5py.check_string_dtype(attribute.dtype) is None:
-        raise ModelFileError(
-            f"root attribute 'json': expected one string, found {attribute.dtype} {attribute.shape}"
-        )
-    if attribute.get_storage_size() > MAX_JSON:
-        raise ModelFileError(f"root attribute 'json' is longer than {MAX_JSON} bytes")
-    text = file.attrs["json"]
-    if len(text) > MAX_JSON:
-        raise ModelFileError(f"root attribute 'json' is longer than {MAX_JSON} bytes")
-    return text if isinstance(text, str) else text.decode("utf-8", errors="replace")
-
-
 def _parse(text: str) -> dict:
+    if len(text) > MAX_JSON:
+        raise ModelFileError(f"'json' is longer than {MAX_JSON} bytes")
+
     def refuse(constant):
-        raise ModelFileError(f"'json' holds {constant}")
+        raise ModelFileError(f"'json' holds {constant:.40}; expected finite numbers")
+
+    def finite(digits):
+        return float(digits) if np.isfinite(float(digits)) else refuse(digits)
 
     def unique(pairs):
         keys = dict(pairs)
@@ -108,7 +81,7 @@ def _parse(text: str) -> dict:
         return keys
 
     try:
-        tree = json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
+        tree = json.loads(text, parse_constant=refuse, parse_float=finite, object_pairs_hook=unique)
     except RecursionError:
         raise ModelFileError("'json' is nested too deeply") from None
     except ModelFileError:
@@ -121,10 +94,10 @@ def _parse(text: str) -> dict:
 
 
 class _Variables:
-    """The arrays of a file, each read once, and only if it is stored here in full."""
+    """The arrays of a file, each read once; together at most the size of the file, or 64 MiB."""
 
-    def __init__(self, file: h5py.File, size: int):
-        self.file, self.left, self.seen = file, size, set()
+    def __init__(self, root, size: int):
+        self.root, self.left, self.seen = root, max(size, 64 * 2**20), set()
 
     def read(self, name, where: str) -> np.ndarray:
         if not isinstance(name, str) or not re.fullmatch(r"/?variable_\d{4,9}", name):
@@ -135,23 +108,10 @@ class _Variables:
         if name in self.seen:
             raise ModelFileError(f"{where}: dataset {name} is used twice")
         self.seen.add(name)
-        if not isinstance(self.file.get(name, getlink=True), h5py.HardLink):
-            raise ModelFileError(f"{where}: dataset {name} is missing or a link; expected it in this file")
-        dataset = self.file[name]
-        if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
-            raise ModelFileError(f"{where}: {name} is not an array")
-        if dataset.dtype not in (np.float64, np.float32):
-            raise ModelFileError(f"{where}: expected float64 or float32, found {dataset.dtype} in {name}")
-        stored = dataset.id.get_storage_size()
-        if dataset.is_virtual or dataset.external or dataset.chunks or stored != dataset.nbytes:
-            raise ModelFileError(
-                f"{where}: {name} declares {dataset.nbytes} bytes and stores {stored}; "
-                f"expected a contiguous dataset in this file"
-            )
-        self.left -= stored
-        if self.left < 0:
-            raise ModelFileError(f"{where}: the datasets declare more bytes than the file has")
-        values = dataset[()]
+        values = self.root.array(name, max_bytes=self.left)
+        self.left -= values.nbytes
+        if values.dtype.newbyteorder("=") not in (np.float64, np.float32):
+            raise ModelFileError(f"{where}: expected float64 or float32, found {values.dtype} in {name}")
         return np.asarray(values, values.dtype.newbyteorder("="))
 
 
@@ -164,7 +124,8 @@ _KNOWN = {  # class: (versions, keys)
     "Descriptor": (
         (1, 2, 3),
         "type rcut rcut_smth sel neuron axis_neuron resnet_dt trainable type_one_side exclude_types "
-        "env_protection set_davg_zero activation_function precision spin env_mat type_map embeddings compress",
+        "env_protection set_davg_zero activation_function precision spin env_mat type_map embeddings "
+        "compress",
     ),
     "Fitting": (
         (1, 2, 3, 4),
