@@ -1,4 +1,4 @@
-"""A model file read, written and read again is the same model; what is written is what DeePMD-kit 3.x reads."""
+"""A model file read, written and read again is the same model, in the versions DeePMD-kit 3.x reads."""
 
 import json
 from dataclasses import fields, is_dataclass
@@ -50,7 +50,7 @@ def test_read_write_read(name, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_arrays_survive_bitwise(name, tmp_path):
-    """All arrays of DeePMD-kit's file are in ours, in the same number (FORMATS: same traversal of the tree)."""
+    """All arrays of DeePMD-kit's file are in ours, and no others."""
     write_model(tmp_path / "again.dp", read_model(GOLDEN / f"{name}.dp"))
     _, theirs = tree_of(GOLDEN / f"{name}.dp")
     _, ours = tree_of(tmp_path / "again.dp")
@@ -66,7 +66,9 @@ def test_header_is_the_known_one():
     assert not d.type_one_side and d.resnet_dt and d.precision == "float64" and d.dim == 128
     assert len(d.nets) == 9 and [layer.w.shape for layer in d.nets[0]] == [(1, 8), (8, 16), (16, 32)]
     assert d.nets[0][0].idt is None and d.nets[0][1].idt.shape == (16,)
-    assert f.neuron == (40, 40, 40) and f.nets[2][-1].w.shape == (40, 1) and f.nets[2][-1].activation == "none"
+    assert (
+        f.neuron == (40, 40, 40) and f.nets[2][-1].w.shape == (40, 1) and f.nets[2][-1].activation == "none"
+    )
     assert f.atom_ener is None and f.bias_atom_e.shape == model.out_bias.shape == (3,)
     assert d.davg.shape == d.dstd.shape == (3, 4)
     assert model.min_nbor_dist == pytest.approx(1.13, abs=0.01)  # Å
