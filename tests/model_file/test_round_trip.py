@@ -149,6 +149,14 @@ def copy_with(folder, change):
     return path
 
 
+def test_training_state_rides_along(tmp_path):
+    model = read_model(GOLDEN / "one_sided_triclinic.dp")
+    write_model(tmp_path / "a.dp", model, training={"done": np.array(7), "exp_avg/net.0.w": np.ones((2, 3))})
+    assert_same(model, read_model(tmp_path / "a.dp"))
+    with h5py.File(tmp_path / "a.dp") as file:
+        assert file["training/done"][()] == 7 and file["training/exp_avg/net.0.w"].shape == (2, 3)
+
+
 def test_nothing_is_left_when_writing_fails(tmp_path):
     good = read_model(GOLDEN / "one_sided_triclinic.dp")
     write_model(tmp_path / "a.dp", good)
