@@ -71,4 +71,5 @@ class Loss:
             n_v = n[found["virial"]][:, None]
             total = total + p_v * (dv**2 / n_v).mean()
             errors["virial"] = ((dv / n_v) ** 2).mean()
-        return Errors(total, *(errors.get(k) for k in ("energy", "force", "virial")))
+        detached = {k: v.detach() for k, v in errors.items()}
+        return Errors(total, *(detached.get(k) for k in ("energy", "force", "virial")))

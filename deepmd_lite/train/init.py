@@ -1,0 +1,87 @@
+"""A sensible input.json from the data: what ``dplite init`` writes."""
+
+import json
+from pathlib import Path
+
+from deepmd_lite.frames.store import read_systems
+from deepmd_lite.train.dataset import prepare
+from deepmd_lite.train.start import choose_sel
+
+SIZES = {  # embedding net, axis_neuron, fitting net
+    "small": ([8, 16, 32], 8, [64, 64, 64]),
+    "large": ([25, 50, 100], 16, [240, 240, 240]),  # the size of the DeePMD papers
+}
+
+
+def make_input(data, validation=None, *, rcut=6.0, size="large", steps=None, type_map=None):
+    """An input for training on ``data``: a dict in the schema of `config`.
+
+    Parameters
+    ----------
+    data, validation : list of str
+        Frames, as `read_systems` takes them.
+    rcut : float, Å
+    size : {"small", "large"}
+        Of the nets: small trains about ten times faster, large is the more accurate.
+    steps : int, optional
+        By default 200 passes over the frames, between 10,000 and 1,000,000 steps.
+    type_map : list of str, optional
+        By default the elements in the order in which the data name them.
+
+    Notes
+    -----
+    ``sel`` is the largest number of neighbors found, plus 10 %. The batch holds at least 32 atoms. The virial
+    enters the loss when the data have it.
+    """
+    systems = read_systems(data, tuple(type_map) if type_map else None)
+    names = tuple(type_map or dict.fromkeys(e for s in systems for e in s.type_map))
+    systems = read_systems(data, names)
+    prepared = prepare(systems, rcut, len(names))
+    neuron, axis_neuron, fitting = SIZES[size]
+    nframes = sum(len(s.coord) for s in systems)
+    steps = steps or min(1_000_000, max(10_000, 200 * nframes))
+    has_virial = any(s.found["virial"].any() for s in systems if "virial" in s.found)
+    return {
+        "model": {
+            "type_map": list(names),
+            "descriptor": {
+                "type": "se_e2_a",
+                "sel": list(choose_sel("auto", prepared)),
+                "rcut": rcut,
+                "rcut_smth": 0.5,
+                "neuron": neuron,
+                "axis_neuron": axis_neuron,
+                "type_one_side": True,
+                "seed": 1,
+            },
+            "fitting_net": {"neuron": fitting, "resnet_dt": True, "seed": 1},
+        },
+        "learning_rate": {
+            "type": "exp",
+            "start_lr": 0.001,
+            "stop_lr": 3.51e-8,
+            "decay_steps": max(1, min(5000, steps // 100)),
+        },
+        "loss": {
+            "type": "ener",
+            "start_pref_e": 0.02,
+            "limit_pref_e": 1,
+            "start_pref_f": 1000,
+            "limit_pref_f": 1,
+            "start_pref_v": 0.02 if has_virial else 0,
+            "limit_pref_v": 1 if has_virial else 0,
+        },
+        "training": {
+            "training_data": {"systems": data, "batch_size": "auto"},
+            **({"validation_data": {"systems": validation, "numb_btch": 3}} if validation else {}),
+            "numb_steps": steps,
+            "seed": 1,
+            "disp_freq": max(1, steps // 200),
+            "save_freq": max(1, steps // 20),
+        },
+    }
+
+
+def write_input(path, **settings):
+    """Write `make_input`'s result as JSON; paths are kept as given, relative to the input file's folder."""
+    Path(path).write_text(json.dumps(make_input(**settings), indent=2) + "\n")
