@@ -1,7 +1,7 @@
 """Frames and neighbor lists as the index tensors the model reads.
 
-Every frame contributes its local atoms, then its ghosts, as rows of one coordinate table; a batch of frames is
-simply a longer table. Neighbors are kept by (type of center ti, type of neighbor tj) in padded slots::
+Every frame contributes its local atoms, then its ghosts, as rows of one coordinate table; a batch of frames
+is a longer table. Neighbors are kept by (type of center ti, type of neighbor tj) in padded slots::
 
     centers[ti]    (n,)     rows of the table that are local atoms of type ti
     slots[ti][tj]  (n, k)   rows that are their neighbors of type tj; -1 = empty slot
@@ -12,12 +12,12 @@ up to ``sel`` in closed form (descriptor.py).
 
 from dataclasses import dataclass, replace
 
-import numba
 import numpy as np
 import torch
 
 from deepmd_lite.box import extend
 from deepmd_lite.errors import DomainError
+from deepmd_lite.jit import jit
 from deepmd_lite.neighbors import cell_list
 
 MIN_DISTANCE = 0.01  # Å; R = 1/r has no meaning for atoms on top of each other
@@ -58,7 +58,7 @@ class Batch:
         )
 
 
-@numba.njit(cache=True)
+@jit()
 def _closest(coord, first, index):
     """The closest pair of the table: (i, j, squared distance); (-1, -1, inf) without pairs."""
     best = (-1, -1, np.inf)
@@ -75,7 +75,7 @@ def _closest(coord, first, index):
     return best
 
 
-@numba.njit(cache=True)
+@jit()
 def _fill_slots(first, index, atype, centers, tj, table):
     """Write the neighbors of type tj of each center into its row of ``table``; return the largest number."""
     largest = 0

@@ -51,13 +51,20 @@ def load_training(path, potential, optimizer):
     """
     with open_guarded(path, ModelFileError) as root:
         if "training" not in root:
-            raise ModelFileError(f"{path}: expected a checkpoint, found a model alone; start from it with --init-model")
+            raise ModelFileError(
+                f"{path}: expected a checkpoint, found a model alone; start from it with --init-model"
+            )
         group = root.group("training")
         for name, parameter in potential.named_parameters():
             if "exp_avg" in group and name in group.group("exp_avg"):
                 arrays = {key: group.group(key).array(name) for key in ADAM}
-                if arrays["exp_avg"].shape != parameter.shape or arrays["exp_avg_sq"].shape != parameter.shape:
+                if (
+                    arrays["exp_avg"].shape != parameter.shape
+                    or arrays["exp_avg_sq"].shape != parameter.shape
+                ):
                     raise ModelFileError(f"{path}: the optimizer's state of {name} does not have its shape")
-                state = {key: torch.as_tensor(value, device=parameter.device) for key, value in arrays.items()}
+                state = {
+                    key: torch.as_tensor(value, device=parameter.device) for key, value in arrays.items()
+                }
                 optimizer.state[parameter] = state
         return int(group.array("done")), float(group.array("best"))

@@ -43,16 +43,23 @@ def prepare(systems, rcut, ntypes, numb_fparam=0, numb_aparam=0):
     for s in systems:
         if not any(s.found.get(k, np.zeros(1, bool)).any() for k in ("energy", "force", "virial")):
             raise DataError(f"{s.name}: expected energy, force or virial labels, found none")
-    return [[_frame(s, k, rcut, ntypes, numb_fparam, numb_aparam) for k in range(len(s.coord))] for s in systems]
+    return [
+        [_frame(s, k, rcut, ntypes, numb_fparam, numb_aparam) for k in range(len(s.coord))] for s in systems
+    ]
 
 
 def _frame(s, k, rcut, ntypes, numb_fparam, numb_aparam):
     natoms = len(s.atype)
     parameters = {}
-    for name, wanted, size in (("fparam", numb_fparam, numb_fparam), ("aparam", numb_aparam, natoms * numb_aparam)):
+    for name, wanted, size in (
+        ("fparam", numb_fparam, numb_fparam),
+        ("aparam", numb_aparam, natoms * numb_aparam),
+    ):
         if wanted:
             if name not in s.labels or s.labels[name][k].size != size:
-                raise DataError(f"{s.name}: the model has numb_{name} = {wanted}, but frame {k} has no such {name}")
+                raise DataError(
+                    f"{s.name}: the model has numb_{name} = {wanted}, but frame {k} has no such {name}"
+                )
             parameters[name] = s.labels[name][k]
     try:
         box = None if s.box is None else s.box[k]
@@ -65,7 +72,11 @@ def _frame(s, k, rcut, ntypes, numb_fparam, numb_aparam):
         found = bool(s.found[name][k]) if name in s.found else False
         return torch.as_tensor(values, dtype=torch.float64).reshape(shape), torch.tensor([found])
 
-    (energy, e), (force, f), (virial, v) = label("energy", (1,)), label("force", (natoms, 3)), label("virial", (1, 3, 3))
+    (energy, e), (force, f), (virial, v) = (
+        label("energy", (1,)),
+        label("force", (natoms, 3)),
+        label("virial", (1, 3, 3)),
+    )
     n = torch.tensor([float(natoms)], dtype=torch.float64)
     found = {"energy": e, "force": f, "virial": v}
     return Frame(s.name, k, batch, Labels(n, batch.frame, energy, force, virial, found))

@@ -15,7 +15,9 @@ class LearningCurve:
 
     def __init__(self, path, keep, validation, loss):
         self.path, self.validation = path, validation
-        self.terms = [k for k in "efv" if getattr(loss, f"start_pref_{k}") or getattr(loss, f"limit_pref_{k}")]
+        self.terms = [
+            k for k in "efv" if getattr(loss, f"start_pref_{k}") or getattr(loss, f"limit_pref_{k}")
+        ]
         kept = self._rows_up_to(keep) if keep and path.exists() else []
         with open(path, "w") as f:
             f.write("".join([self._header(), *kept]))
@@ -44,7 +46,10 @@ class LearningCurve:
 
     def _values(self, errors):
         squares = dict(zip("efv", errors[1:]))
-        return [float(v) ** 0.5 if v is not None else np.nan for v in (errors.loss, *(squares[k] for k in self.terms))]
+        return [
+            float(v) ** 0.5 if v is not None else np.nan
+            for v in (errors.loss, *(squares[k] for k in self.terms))
+        ]
 
 
 def read_lcurve(path):

@@ -27,7 +27,9 @@ class Labels:
 
     def to(self, device):
         move = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if k != "found"}
-        return replace(self, **move, found={k: v.to(device, non_blocking=True) for k, v in self.found.items()})
+        return replace(
+            self, **move, found={k: v.to(device, non_blocking=True) for k, v in self.found.items()}
+        )
 
 
 class Errors(NamedTuple):
@@ -49,7 +51,8 @@ class Loss:
         """(p_e, p_f, p_v) at a learning rate."""
         s, ratio = self.section, lr / self.start_lr
         return tuple(
-            prefactor(getattr(s, f"start_pref_{k}"), getattr(s, f"limit_pref_{k}"), ratio) for k in ("e", "f", "v")
+            prefactor(getattr(s, f"start_pref_{k}"), getattr(s, f"limit_pref_{k}"), ratio)
+            for k in ("e", "f", "v")
         )
 
     def __call__(self, prediction, labels, lr):

@@ -36,7 +36,10 @@ class Schedule:
             return self.start_lr * (f + (1 - f) * (step + 1) / (self.warmup_steps + 1))
         t, total = step - self.warmup_steps, max(1, self.numb_steps - self.warmup_steps)
         if self.type == "cosine":
-            return self.stop_lr + (self.start_lr - self.stop_lr) * (1 + math.cos(math.pi * min(1, t / total))) / 2
+            return (
+                self.stop_lr
+                + (self.start_lr - self.stop_lr) * (1 + math.cos(math.pi * min(1, t / total))) / 2
+            )
         decay_steps = min(self.decay_steps, max(1, total // 10))
         rate = self.decay_rate or (self.stop_lr / self.start_lr) ** (decay_steps / total)
         periods = t / decay_steps if self.smooth else t // decay_steps

@@ -74,7 +74,10 @@ class Trainer:
         if restart:
             self.step, self.best = checkpoint.load_training(restart, self.potential, self.optimizer)
         self.lcurve = LearningCurve(
-            self.folder / config.training.disp_file, keep=self.step, validation=bool(self.validation), loss=config.loss
+            self.folder / config.training.disp_file,
+            keep=self.step,
+            validation=bool(self.validation),
+            loss=config.loss,
         )
 
     def _load_data(self, model):
@@ -86,7 +89,12 @@ class Trainer:
         if model is not None and tuple(model.type_map) != names:
             raise ConfigError(f"the model's type_map is {list(model.type_map)}, the input's {list(names)}")
         systems = read_systems(c.training.training_data.systems, names)
-        shape = (c.model.descriptor.rcut, len(names), c.model.fitting_net.numb_fparam, c.model.fitting_net.numb_aparam)
+        shape = (
+            c.model.descriptor.rcut,
+            len(names),
+            c.model.fitting_net.numb_fparam,
+            c.model.fitting_net.numb_aparam,
+        )
         prepared = prepare(systems, *shape)
         potential = DeepPot(model if model is not None else new_model(c, names, prepared))
         self._check_same_shape(model)
@@ -118,7 +126,9 @@ class Trainer:
         }
         for key, (found, asked) in wanted.items():
             if found != asked:
-                raise ConfigError(f"model.{key}: the input says {asked}, the model file {found}; make them equal")
+                raise ConfigError(
+                    f"model.{key}: the input says {asked}, the model file {found}; make them equal"
+                )
 
     def run(self):
         """Train to ``numb_steps`` and write model.dp; returns its path.
@@ -161,7 +171,9 @@ class Trainer:
             )
         errors.loss.backward()
         if self.config.training.gradient_max_norm > 0:
-            torch.nn.utils.clip_grad_norm_(self.potential.parameters(), self.config.training.gradient_max_norm)
+            torch.nn.utils.clip_grad_norm_(
+                self.potential.parameters(), self.config.training.gradient_max_norm
+            )
         self.optimizer.step()
         return errors
 
