@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-ACTIVATIONS = ("tanh", "relu", "gelu", "gelu_tf", "relu6", "softplus", "sigmoid", "silu", "none", "linear")
 DTYPES = {"float64": np.float64, "float32": np.float32}
 
 
@@ -19,7 +18,7 @@ class Layer:
     w : (nin, nout) float64 or float32
     b, idt : (nout,) or None
     activation : str
-        One of `ACTIVATIONS`, or ``"silut:T"``.
+        One of `config.ACTIVATIONS`, or ``"silut:T"``.
     resnet : bool
         Whether the skip is added where the widths allow it.
     """

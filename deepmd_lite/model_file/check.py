@@ -6,8 +6,9 @@ import re
 
 import numpy as np
 
+from deepmd_lite.config import ACTIVATIONS, SILUT
 from deepmd_lite.errors import ModelFileError
-from deepmd_lite.model_file.arrays import ACTIVATIONS, DTYPES, Descriptor, Fitting, Layer, Model
+from deepmd_lite.model_file.arrays import DTYPES, Descriptor, Fitting, Layer, Model
 
 
 def check_model(model: Model) -> None:
@@ -88,7 +89,7 @@ def _check_fitting(fitting: Fitting, dim: int, ntypes: int) -> None:
 
 
 def _check_net(name: str, net: list[Layer], widths: tuple[int, ...], activation: str, precision: str) -> None:
-    if activation not in ACTIVATIONS and not re.fullmatch(r"(custom_silu|silut)(:\d+(\.\d+)?)?", activation):
+    if activation not in ACTIVATIONS and not re.fullmatch(SILUT, activation):
         raise ModelFileError(
             f"{name}: activation {activation!r:.40} is not one of {', '.join(ACTIVATIONS)}, silut:T"
         )

@@ -9,23 +9,18 @@ NetworkCollection 1, Layer 1-2.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import numpy as np
 
+from deepmd_lite import strict_json
+from deepmd_lite.config import PRECISIONS
 from deepmd_lite.errors import ModelFileError
 from deepmd_lite.hdf5_guard import open_guarded
 from deepmd_lite.model_file.arrays import DTYPES, Descriptor, Fitting, Layer, Model
 from deepmd_lite.model_file.check import check_model
 
-PRECISIONS = {
-    "default": "float64",
-    "double": "float64",
-    "single": "float32",
-    **{name: name for name in DTYPES},
-}
 OTHER_FORMATS = set(".pb .pth .pt .pt2 .pte .savedmodel .hlo .jax .json .yaml .yml".split())
 MAX_JSON = 8 * 2**20  # bytes; a two-sided model of 20 elements needs 0.4 MB
 
@@ -67,28 +62,11 @@ def read_model(path) -> Model:
 def _parse(text: str) -> dict:
     if len(text) > MAX_JSON:
         raise ModelFileError(f"'json' is longer than {MAX_JSON} bytes")
-
-    def refuse(constant):
-        raise ModelFileError(f"'json' holds {constant:.40}; expected finite numbers")
-
-    def finite(digits):
-        return float(digits) if np.isfinite(float(digits)) else refuse(digits)
-
-    def unique(pairs):
-        keys = dict(pairs)
-        if len(keys) < len(pairs):
-            raise ModelFileError("'json' holds a key twice in one object")
-        return keys
-
     try:
-        tree = json.loads(text, parse_constant=refuse, parse_float=finite, object_pairs_hook=unique)
-    except RecursionError:
-        raise ModelFileError("'json' is nested too deeply") from None
-    except ModelFileError:
-        raise
-    except ValueError as error:
-        raise ModelFileError(f"'json' is not valid JSON: {error}") from None
-    if not isinstance(tree, dict) or not isinstance(tree.get("model"), dict):
+        tree = strict_json.parse(text, ModelFileError)
+    except ModelFileError as error:
+        raise ModelFileError(f"'json': {error}") from None
+    if not isinstance(tree.get("model"), dict):
         raise ModelFileError("'json' holds no 'model': not a .dp model")
     return tree
 
