@@ -47,7 +47,7 @@ def parse(text, error):
     except ValueError as reason:
         if isinstance(reason, error):
             raise
-        raise error(f"expected JSON: {str(reason):.80}") from None  # an integer of thousands of digits
+        raise error(f"expected JSON: {reason!s:.80}") from None  # an integer of thousands of digits
     if not isinstance(tree, dict):
         raise error(f"expected a JSON object, found a {type(tree).__name__}")
     return tree
