@@ -1,8 +1,11 @@
 """A sensible input.json from the data: what ``dplite init`` writes."""
 
 import json
+import os
+import re
 from pathlib import Path
 
+from deepmd_lite.errors import ConfigError
 from deepmd_lite.frames.store import read_systems
 from deepmd_lite.train.dataset import prepare
 from deepmd_lite.train.start import choose_sel
@@ -37,6 +40,8 @@ def make_input(data, validation=None, *, rcut=6.0, size="large", steps=None, typ
     names = tuple(type_map or dict.fromkeys(e for s in systems for e in s.type_map))
     systems = read_systems(data, names)
     prepared = prepare(systems, rcut, len(names))
+    if size not in SIZES:
+        raise ConfigError(f"size: expected one of {', '.join(SIZES)}, found {size}")
     neuron, axis_neuron, fitting = SIZES[size]
     nframes = sum(len(s.coord) for s in systems)
     steps = steps or min(1_000_000, max(10_000, 200 * nframes))
@@ -82,6 +87,21 @@ def make_input(data, validation=None, *, rcut=6.0, size="large", steps=None, typ
     }
 
 
-def write_input(path, **settings):
-    """Write `make_input`'s result as JSON; paths are kept as given, relative to the input file's folder."""
-    Path(path).write_text(json.dumps(make_input(**settings), indent=2) + "\n")
+def write_input(path, *, data, validation=None, overwrite=False, **settings):
+    """Write the result of `make_input` as JSON and return it.
+
+    Paths of frames are written relative to the folder of the input file, where training looks for them.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{path} exists; choose another name or pass --force")
+    made = make_input(data, validation, **settings)
+    for section in ("training_data", "validation_data"):
+        if section in made["training"]:
+            entry = made["training"][section]
+            entry["systems"] = [os.path.relpath(s, path.parent) for s in entry["systems"]]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(made, indent=2)
+    text = re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)  # short lists on one line
+    path.write_text(text + "\n")
+    return made

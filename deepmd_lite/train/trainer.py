@@ -46,8 +46,8 @@ class Trainer:
         A checkpoint to continue.
     init_model : str or Path, optional
         A model file whose weights, statistics and energies to start from.
-    report : callable, optional
-        Called as ``report(step, lr, training_errors, validation_errors)`` with every row of the learning curve.
+    progress : progress.TrainingProgress, optional
+        Told of every step, and of every row of the learning curve.
 
     Raises
     ------
@@ -55,10 +55,10 @@ class Trainer:
         Before the first step, when something does not fit.
     """
 
-    def __init__(self, config, folder=".", *, restart=None, init_model=None, report=None):
+    def __init__(self, config, folder=".", *, restart=None, init_model=None, progress=None):
         if restart and init_model:
             raise ConfigError("give either a checkpoint to restart from or a model to start from, not both")
-        self.config, self.folder, self.report = config, Path(folder), report
+        self.config, self.folder, self.progress = config, Path(folder), progress
         self.folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.training.seed or 0)
         start = restart or init_model
@@ -130,6 +130,16 @@ class Trainer:
                     f"model.{key}: the input says {asked}, the model file {found}; make them equal"
                 )
 
+    def summary(self):
+        """One line on what is trained on what."""
+        frames = sum(map(len, self.sampler.systems))
+        held_back = sum(map(len, self.validation.systems)) if self.validation else 0
+        weights = sum(p.numel() for p in self.potential.parameters())
+        return (
+            f"{weights} weights, {list(self.potential.type_map)}, sel {list(self.potential.sel)}; {frames} frames to "
+            f"train on, {held_back} to validate; {self.config.training.numb_steps} steps on {self.device}"
+        )
+
     def run(self):
         """Train to ``numb_steps`` and write model.dp; returns its path.
 
@@ -146,6 +156,8 @@ class Trainer:
                 lr = self.schedule(self.step)
                 errors = self._train_step(self.sampler(self.step), lr)
                 self.step += 1
+                if self.progress:
+                    self.progress.advance(self.step)
                 if self.step == 1 or self.step % c.disp_freq == 0:
                     self._display(lr, errors)
                 if self.step % c.save_freq == 0 or self.step == c.numb_steps:
@@ -175,7 +187,7 @@ class Trainer:
                 self.potential.parameters(), self.config.training.gradient_max_norm
             )
         self.optimizer.step()
-        return errors
+        return errors._replace(loss=errors.loss.detach())
 
     def _display(self, lr, errors):
         held_back = None
@@ -184,8 +196,8 @@ class Trainer:
             first = self.step // self.config.training.disp_freq * n
             held_back = self._errors([self.validation(first + k) for k in range(n)], lr)
         self.lcurve.row(self.step, lr, errors, held_back)
-        if self.report:
-            self.report(self.step, lr, errors, held_back)
+        if self.progress:
+            self.progress.report(self.step, lr, errors, held_back)
 
     @torch.no_grad()
     def _errors(self, list_of_frames, lr):

@@ -1,0 +1,112 @@
+"""``dplite``: one thin function per subcommand, each a call of a library function with plain arguments.
+
+Exit codes: 0; 2 for bad input or usage (one line on stderr; ``--debug`` shows the traceback); 1 for a run that
+failed; 143 or 130 after a SIGTERM or Ctrl-C that left a checkpoint.
+"""
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from deepmd_lite.errors import DeepmdLiteError, TrainingError
+
+app = typer.Typer(
+    help="Deep Potential: train on quantum-mechanical frames, run molecular dynamics.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console()
+
+Frames = Annotated[
+    list[str], typer.Option("-s", "--system", help="Frames: a folder, a glob, file.h5 or file.h5#/SYS; repeatable.")
+]
+Out = Annotated[str, typer.Option("-o", "--out", help="file.h5, or a folder for deepmd/npy.")]
+Seed = Annotated[int, typer.Option(help="Seed of the random choices.")]
+
+
+def _show_version(wanted: bool):
+    if wanted:
+        from deepmd_lite import __version__
+
+        print(f"deepmd_lite {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+):
+    """Deep Potential: train on quantum-mechanical frames, run molecular dynamics."""
+
+
+@app.command()
+def init(
+    data: Annotated[list[str], typer.Argument(help="Training frames: a folder, a glob, file.h5 or file.h5#/SYS.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The input file to write.")] = Path("input.json"),
+    validation: Annotated[list[str] | None, typer.Option(help="Frames to validate on; repeatable.")] = None,
+    rcut: Annotated[float, typer.Option(help="Cutoff in Å.")] = 6.0,
+    size: Annotated[str, typer.Option(help="Of the nets: small (fast) or large (accurate).")] = "large",
+    steps: Annotated[int | None, typer.Option(help="Training steps; from the number of frames when left out.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+):
+    """Write a sensible input.json from the data."""
+    from deepmd_lite.train.init import write_input
+
+    settings = write_input(out, data=data, validation=validation, rcut=rcut, size=size, steps=steps, overwrite=force)
+    sel = settings["model"]["descriptor"]["sel"]
+    console.print(
+        f"wrote {out}: {settings['training']['numb_steps']} steps, type_map {settings['model']['type_map']}, sel {sel}",
+        highlight=False,
+    )
+    console.print(f"next: dplite train {out}", highlight=False)
+
+
+@app.command()
+def train(
+    input: Annotated[Path, typer.Argument(help="input.json, with DeePMD-kit's keys.")],
+    restart: Annotated[Path | None, typer.Option("-r", "--restart", help="Continue this checkpoint.")] = None,
+    init_model: Annotated[Path | None, typer.Option("-i", "--init-model", help="Start from this model.")] = None,
+    folder: Annotated[Path, typer.Option("-o", "--out", help="Folder for the model and the curves.")] = Path("."),
+):
+    """Train a model; ends with model.dp, lcurve.out and a plot of the learning curve."""
+    from deepmd_lite.config import load_config
+    from deepmd_lite.train.progress import TrainingProgress
+    from deepmd_lite.train.trainer import Stopped, Trainer
+
+    config = load_config(input)
+    for line in config.ignored:
+        console.print(f"ignored: {line}", style="yellow", highlight=False, markup=False)
+    trainer = Trainer(config, folder, restart=restart, init_model=init_model)
+    console.print(trainer.summary(), highlight=False, markup=False)
+    try:
+        with TrainingProgress(console, config.training.numb_steps, trainer.step) as trainer.progress:
+            model = trainer.run()
+    except Stopped as stop:
+        print(f"dplite: {stop}; continue with --restart {trainer.folder / 'model.ckpt.dp'}", file=sys.stderr)
+        raise typer.Exit(stop.code) from None
+    from deepmd_lite.evaluate.plots import learning_curve
+
+    picture = learning_curve(trainer.lcurve.path, trainer.folder / "lcurve.png")
+    console.print(f"wrote {model}, {trainer.lcurve.path} and {picture}", highlight=False)
+
+
+def main():
+    """Run ``dplite``; errors become one line and an exit code."""
+    warnings.showwarning = lambda message, *_, **__: print(f"dplite: warning: {message}", file=sys.stderr)
+    try:
+        app()
+    except (DeepmdLiteError, OSError) as e:
+        if "--debug" in sys.argv:
+            raise
+        print(f"dplite: {e}", file=sys.stderr)
+        sys.exit(1 if isinstance(e, TrainingError) else 2)
