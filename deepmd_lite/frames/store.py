@@ -18,7 +18,7 @@ import numpy as np
 
 from deepmd_lite.errors import DataError
 from deepmd_lite.frames.layout import FILE_NAMES, Directory, Group, split_address
-from deepmd_lite.frames.system import LABEL_SHAPES, System, label_shape, validate
+from deepmd_lite.frames.system import LABEL_SHAPES, System, joined, label_shape, validate
 from deepmd_lite.frames.write import append_frame, write_system
 from deepmd_lite.hdf5_guard import open_guarded
 
@@ -92,18 +92,18 @@ def _read(source, type_map):
         type_map = source.words("type_map.raw")
     elif type_map is None:
         raise DataError(f"{source.address}: type_map.raw is missing; add it or give a type_map")
-    pbc = _periodicity(source, names)
-    sets = [_read_set(source.child(s), len(atype), pbc) for s in sorted(names) if s.startswith("set.")]
+    atoms = {"type_map": tuple(type_map), "atype": atype.astype(np.int32), "pbc": _periodicity(source, names)}
+    sets = [source.child(name) for name in sorted(names) if name.startswith("set.")]
     if not sets:
         raise DataError(f"{source.address}: expected set.000 and on, found no set")
-    whole = _joined(source.address, sets)
-    system = System(source.address, tuple(type_map), atype.astype(np.int32), pbc=pbc, **whole)
-    types = [s["real_types"] for s in sets if s["real_types"] is not None]
-    if not types:
+    system = joined([_read_set(s, atoms) for s in sets], source.address)
+    mixed = [s for s in sets if "real_atom_types" in s.names()]
+    if not mixed:
         return [system]
-    if len(types) != len(sets):
-        raise DataError(f"{source.address}: real_atom_types is in {len(types)} of {len(sets)} sets")
-    return _by_composition(system, np.concatenate(types))
+    if len(mixed) != len(sets):
+        raise DataError(f"{source.address}: real_atom_types is in {len(mixed)} of {len(sets)} sets")
+    types = [_rows(s, "real_atom_types", None, (len(atype),)) for s in mixed]
+    return _by_composition(system, np.concatenate(types).astype(np.int64))
 
 
 def _periodicity(source, names):
@@ -117,88 +117,59 @@ def _periodicity(source, names):
     return flags.astype(bool)
 
 
-def _read_set(source, natoms, pbc):
-    """dict: ``coord``, ``box``, ``labels``, ``dtype``, ``real_types`` of one set, shapes checked."""
-    names = source.names()
+def _read_set(source, atoms):
+    """System: The frames of one set; ``atoms`` is what all sets of a system share. Shapes are checked."""
+    names, natoms, periodic = source.names(), len(atoms["atype"]), atoms["pbc"].any()
     if "coord" not in names:
-        raise DataError(f"{source.address}: expected coord.npy, found {sorted(names) or 'nothing'}")
-    if pbc.any() and "box" not in names:
         raise DataError(
-            f"{source.address}: expected box.npy, found none; add it, or a file nopbc beside type.raw"
+            f"{source.address}: expected coord.npy, found {', '.join(sorted(names)) or 'nothing'}"
         )
+    if periodic and "box" not in names:
+        raise DataError(f"{source.address}: expected box.npy, found none; add it, or nopbc beside type.raw")
     dtype = {}
-
-    def rows(name, nframes, shape):
-        raw = source.array(name)
-        dtype[name] = str(raw.dtype)
-        return _rows(f"{source.address}/{name}.npy", raw, nframes, shape)
-
-    coord = rows("coord", None, (natoms, 3))
+    coord = _rows(source, "coord", None, (natoms, 3), dtype)
     nframes = len(coord)
+    box = _rows(source, "box", nframes, (3, 3), dtype) if periodic else None
     labels = {}
     for label, aliases in FILE_NAMES.items():
         present = [a for a in aliases if a in names]
         if len(present) > 1:
-            raise DataError(f"{source.address}: {' and '.join(present)} are names of one label; keep one")
+            raise DataError(f"{source.address}: {' and '.join(present)} name one label; keep one")
         if present:
-            labels[label] = rows(present[0], nframes, label_shape(label, natoms))
+            labels[label] = _rows(source, present[0], nframes, label_shape(label, natoms), dtype)
             dtype[label] = dtype.pop(present[0])
-    types = None
-    if "real_atom_types" in names:
-        types = rows("real_atom_types", nframes, (natoms,)).astype(np.int64)
-    box = rows("box", nframes, (3, 3)) if pbc.any() else None
-    return {"coord": coord, "box": box, "labels": labels, "dtype": dtype, "real_types": types}
+    found = {label: np.ones(nframes, dtype=bool) for label in labels}
+    return System(
+        source.address, **atoms, coord=coord, box=box, labels=labels, found=found, source_dtype=dtype
+    )
 
 
-def _rows(where, array, nframes, shape):
-    """One dataset as float64 (nframes, *shape); ``nframes`` None takes as many as there are."""
+def _rows(source, name, nframes, shape, dtype=None):
+    """One dataset as float64 (nframes, *shape); ``nframes`` None takes as many as there are.
+
+    A one-dimensional array is one frame, or one number a frame. A 0 in ``shape`` is a width that the data
+    choose. The type on disk goes into the dict ``dtype``.
+    """
+    where, array = f"{source.address}/{name}.npy", source.array(name)
     if array.dtype.kind not in "biuf":
         raise DataError(f"{where}: expected numbers, found dtype {array.dtype}")
+    rows = array
+    if array.ndim == 1:
+        rows = array.reshape(1, -1) if nframes in (None, 1) else array.reshape(-1, 1)
+    if 0 in shape and rows.ndim == 2:
+        atoms = int(np.prod([n for n in shape if n], dtype=int))
+        shape = tuple(n or max(1, rows.shape[1] // atoms) for n in shape)
     width = int(np.prod(shape, dtype=int))
-    flat = array
-    if flat.ndim == 1:  # one frame, or one number a frame
-        flat = flat.reshape(1, -1) if nframes in (None, 1) else flat.reshape(-1, 1)
-    free = width == 0  # fparam, aparam: the data choose
-    if free and flat.ndim == 2:
-        unit = int(np.prod([n for n in shape if n], dtype=int))
-        width = flat.shape[1] if flat.shape[1] and flat.shape[1] % unit == 0 else unit
-        shape = tuple(n or width // unit for n in shape)
-    if flat.ndim != 2 or flat.shape[1] != width or nframes not in (None, len(flat)):
+    if rows.ndim != 2 or rows.shape[1] != width or nframes not in (None, len(rows)):
         frames = "nframes" if nframes is None else nframes
-        hint = ""
-        if shape == (3, 3) and flat.ndim == 2 and flat.shape[1] == 6:
-            hint = "; six numbers are lengths and angles or Voigt order: write the 3×3 matrix row by row"
+        six = shape == (3, 3) and rows.shape[1:] == (6,)
+        hint = (
+            "; six numbers may be lengths and angles or Voigt: write the 3×3 matrix row by row" if six else ""
+        )
         raise DataError(f"{where}: expected shape ({frames}, {width}), found {array.shape}{hint}")
-    return flat.astype(np.float64).reshape(len(flat), *shape)
-
-
-def _joined(where, sets):
-    """dict: The sets one after another; a label that a set lacks is 0 and not found there."""
-    counts = [len(s["coord"]) for s in sets]
-    labels, found = {}, {}
-    for key in LABEL_SHAPES:
-        shapes = {s["labels"][key].shape[1:] for s in sets if key in s["labels"]}
-        if len(shapes) > 1:
-            raise DataError(f"{where}: {key} has different widths in different sets: {sorted(shapes)}")
-        for shape in shapes:
-            parts = [s["labels"].get(key, np.zeros((n, *shape))) for s, n in zip(sets, counts)]
-            labels[key] = np.concatenate(parts)
-            found[key] = np.repeat([key in s["labels"] for s in sets], counts)
-    return {
-        "coord": np.concatenate([s["coord"] for s in sets]),
-        "box": None if sets[0]["box"] is None else np.concatenate([s["box"] for s in sets]),
-        "labels": labels,
-        "found": found,
-        "source_dtype": _least_precise([s["dtype"] for s in sets]),
-    }
-
-
-def _least_precise(dtypes):
-    """dict: For each dataset the smallest type that a set stores it in."""
-    names = {name for d in dtypes for name in d}
-    return {
-        k: min((d[k] for d in dtypes if k in d), key=lambda t: np.dtype(t).itemsize) for k in sorted(names)
-    }
+    if dtype is not None:
+        dtype[name] = str(array.dtype)
+    return rows.astype(np.float64).reshape(len(rows), *shape)
 
 
 def _by_composition(system, types):

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.spatial import cKDTree
 
-from deepmd_lite.errors import DataError
+from deepmd_lite.box import complete_cell
+from deepmd_lite.errors import DataError, DomainError
 
 COINCIDENT = 1e-2  # Å: two atoms closer than this are one atom twice, not physics
-FLAT_CELL = 1e-6  # volume over product of edges: below this the cell vectors do not span space
 
 # label: its shape for one frame; natoms is the number of atoms, 0 a width that the data choose
 LABEL_SHAPES = {
@@ -111,6 +111,43 @@ class System:
         return replace(self, type_map=type_map, atype=atype)
 
 
+def joined(systems, name):
+    """System: Frames of the same atoms one after another; a label that a part lacks is 0 and not found there.
+
+    Parameters
+    ----------
+    systems : list of System
+        The same atoms, order and periodicity; not checked.
+    name : str
+
+    Raises
+    ------
+    DataError
+        ``fparam`` or ``aparam`` of different widths.
+    """
+    labels, found = {}, {}
+    for key in LABEL_SHAPES:
+        shapes = {s.labels[key].shape[1:] for s in systems if key in s.labels}
+        if len(shapes) > 1:
+            raise DataError(f"{name}: {key} has different widths in different sets: {sorted(shapes)}")
+        for shape in shapes:
+            labels[key] = np.concatenate([s.labels.get(key, np.zeros((s.nframes, *shape))) for s in systems])
+            found[key] = np.concatenate([s.found.get(key, np.zeros(s.nframes, dtype=bool)) for s in systems])
+    dtypes = [s.source_dtype for s in systems]
+    return replace(
+        systems[0],
+        name=name,
+        coord=np.concatenate([s.coord for s in systems]),
+        box=None if systems[0].box is None else np.concatenate([s.box for s in systems]),
+        labels=labels,
+        found=found,
+        source_dtype={  # the least precise that occurs
+            key: min((d[key] for d in dtypes if key in d), key=lambda t: np.dtype(t).itemsize)
+            for key in dict.fromkeys(k for d in dtypes for k in d)
+        },
+    )
+
+
 def formula(symbols):
     """str: Elements in alphabetical order with their counts, 1 left out."""
     return "".join(f"{s}{n if n > 1 else ''}" for s, n in sorted(Counter(symbols).items()))
@@ -146,8 +183,7 @@ def validate(system):
         shape = label_shape(key, natoms, width=value.shape[-1] if value.ndim else 0)
         _check_array(system, key, value, (nframes, *shape))
         _check_array(system, f"found[{key}]", system.found[key], (nframes,))
-    _check_cells(system)
-    _check_coincident(system)
+    _check_coincident(system, _checked_cells(system))
 
 
 def _check_array(system, dataset, array, shape):
@@ -160,24 +196,23 @@ def _check_array(system, dataset, array, shape):
         raise DataError(f"{system.name}: {dataset} of frame {frame} holds {value}; expected finite numbers")
 
 
-def _check_cells(system):
+def _checked_cells(system):
+    """(nframes, 3, 3) array or None: Full cells; a vector along an axis that is not periodic is replaced."""
     if not system.pbc.any():
-        return
+        return None
     if system.box is None:
         raise DataError(f"{system.name}: periodic, but without a cell; give box, or mark it nopbc")
     _check_array(system, "box", system.box, (system.nframes, 3, 3))
-    edges = np.linalg.norm(system.box, axis=2).prod(axis=1)  # (nframes,) Å³
-    flat = np.abs(np.linalg.det(system.box)) <= FLAT_CELL * edges
-    if flat.any():
-        frame = int(np.argmax(flat))
-        rows = "; ".join(" ".join(f"{x:.4g}" for x in row) for row in system.box[frame])
-        raise DataError(
-            f"{system.name}: the cell of frame {frame} has no volume (rows {rows}); "
-            "expected three independent cell vectors in Å, or mark it nopbc"
-        )
+    cells = np.empty_like(system.box)
+    for frame, box in enumerate(system.box):
+        try:
+            cells[frame] = complete_cell(box, system.pbc)
+        except DomainError as reason:
+            raise DataError(f"{system.name}: cell of frame {frame}: {reason}") from None
+    return cells
 
 
-def _check_coincident(system):
+def _check_coincident(system, cells):
     """Refuse two atoms of a frame (or an atom and an image) within COINCIDENT of one another.
 
     One k-d tree holds all frames: a fourth coordinate, the frame number, keeps them apart. With a cell the
@@ -185,11 +220,11 @@ def _check_coincident(system):
     """
     nframes, natoms = system.nframes, system.natoms
     point, radius, period = system.coord, COINCIDENT, np.zeros(4)
-    if system.box is not None:
-        point = system.coord @ np.linalg.inv(system.box)
+    if cells is not None:
+        point = system.coord @ np.linalg.inv(cells)
         point = np.where(system.pbc, point - np.floor(point), point)
         point = np.where(system.pbc & (point >= 1.0), 0.0, point)  # -1e-20 - floor(-1e-20) is 1
-        radius = min(0.45, COINCIDENT / np.linalg.svd(system.box, compute_uv=False).min())
+        radius = min(0.45, COINCIDENT / np.linalg.svd(cells, compute_uv=False).min())
         period[:3] = system.pbc
     frame = np.repeat(np.arange(nframes, dtype=float), natoms)
     point = np.column_stack([point.reshape(-1, 3), frame])
@@ -198,9 +233,9 @@ def _check_coincident(system):
     if len(pairs) == 0:
         return
     step = point[pairs[:, 1], :3] - point[pairs[:, 0], :3]
-    if system.box is not None:
+    if cells is not None:
         step -= np.where(system.pbc, np.round(step), 0.0)
-        step = np.einsum("pi,pij->pj", step, system.box[pairs[:, 0] // natoms])
+        step = np.einsum("pi,pij->pj", step, cells[pairs[:, 0] // natoms])
     distance = np.linalg.norm(step, axis=1)
     nearest = int(np.argmin(distance))
     if distance[nearest] < COINCIDENT:

@@ -4,6 +4,7 @@ The layout is in `deepmd_lite.frames.store`. A whole system is written beside it
 """
 
 import shutil
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from deepmd_lite.errors import DataError
 from deepmd_lite.frames.layout import FILE_NAMES, split_address
 from deepmd_lite.frames.system import System, formula, validate
 from deepmd_lite.hdf5_guard import open_guarded
+
+HDF5_SUFFIXES = (".h5", ".hdf5")
 
 
 def write_system(address, system):
@@ -35,7 +38,7 @@ def write_system(address, system):
     """
     validate(system)
     path, group = split_address(address)
-    if group is None and path.suffix not in (".h5", ".hdf5"):
+    if group is None and path.suffix not in HDF5_SUFFIXES:
         _write_npy(Path(address), system)
         return
     with _open_for_writing(address) as (file, group):
@@ -50,6 +53,37 @@ def write_system(address, system):
         if group in file:
             del file[group]
         file.move(part, group)
+
+
+def write_systems(out, systems):
+    """Write systems to a new file or directory, each under its formula.
+
+    Parameters
+    ----------
+    out : str or Path
+        ``name.h5``, or a directory for deepmd/npy; must not exist.
+    systems : list of System
+
+    Returns
+    -------
+    list of str
+        The addresses.
+
+    Raises
+    ------
+    DataError
+        ``out`` exists, or a system is not fit for training.
+    """
+    if Path(out).exists():
+        raise DataError(f"{out}: exists; remove it or choose another name")
+    addresses, used = [], Counter()
+    for system in systems:
+        used[system.formula] += 1
+        name = f"{system.formula}_{used[system.formula]}" if used[system.formula] > 1 else system.formula
+        mark = "#/" if Path(out).suffix in HDF5_SUFFIXES else "/"
+        addresses.append(f"{out}{mark}{name}")
+        write_system(addresses[-1], system)
+    return addresses
 
 
 def append_frame(address, *, symbols, coord, box, pbc, energy=None, force=None, virial=None):
