@@ -32,7 +32,7 @@ _PUBLIC = {
     "DP": "calculator",
     "DeepPot": "model.potential",
     "read_systems": "frames.store",
-    "write_system": "frames.store",
+    "write_system": "frames.write",
     "read_model": "model_file",
     "write_model": "model_file",
 }

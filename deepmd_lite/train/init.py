@@ -102,6 +102,8 @@ def write_input(path, *, data, validation=None, overwrite=False, **settings):
             entry["systems"] = [os.path.relpath(s, path.parent) for s in entry["systems"]]
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(made, indent=2)
-    text = re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)  # short lists on one line
+    text = re.sub(
+        r"\[\s+([^][{}]*?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text
+    )  # short lists on one line
     path.write_text(text + "\n")
     return made
