@@ -104,55 +104,88 @@ def face_distances(cell):
     return 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
 
 
+@jit()
+def _wrap(coord, cell, inverse, pbc, home, shift, frac):
+    """Fill the arguments from ``home`` on; return the largest shift, and its atom."""
+    largest, atom = 0.0, 0
+    for i in range(len(coord)):
+        x, y, z = coord[i]
+        for d in range(3):
+            move = -np.floor(x * inverse[0, d] + y * inverse[1, d] + z * inverse[2, d]) if pbc[d] else 0.0
+            if abs(move) > largest:
+                largest, atom = abs(move), i
+            shift[i, d] = move
+        a, b, c = shift[i]
+        for d in range(3):
+            home[i, d] = coord[i, d] + (a * cell[0, d] + b * cell[1, d] + c * cell[2, d])
+        x, y, z = home[i]
+        for d in range(3):
+            frac[i, d] = x * inverse[0, d] + y * inverse[1, d] + z * inverse[2, d]
+    return largest, atom
+
+
 def wrap(coord, cell, pbc):
     """Move atoms into the cell along its periodic axes.
 
     Parameters
     ----------
-    coord : (natoms, 3) array, Å
-    cell : (3, 3) array, Å
+    coord : (natoms, 3) float64 array, Å
+    cell : (3, 3) float64 array, Å
         A full cell (`complete_cell`).
     pbc : (3,) bool array
 
     Returns
     -------
-    coord : (natoms, 3) array, Å
+    home : (natoms, 3) array, Å
         The input + shift @ cell.
     shift : (natoms, 3) int32 array
+    frac : (natoms, 3) array
+        Fractional coordinates of ``home``.
 
     Raises
     ------
     DomainError
         An atom further outside than int32 counts cells.
     """
-    shift = -np.floor(coord @ np.linalg.inv(cell)) * np.asarray(pbc, bool)
-    shift += 0.0  # no negative zeros
-    if np.abs(shift).max(initial=0) >= INT32:
-        atom = int(np.abs(shift).max(axis=1).argmax())
-        raise DomainError(f"atom {atom} at {coord[atom]} is more than {INT32} cells away: wrap it first")
-    return coord + shift @ cell, shift.astype(np.int32)
+    home, shift, frac = np.empty_like(coord), np.empty(coord.shape, np.int32), np.empty_like(coord)
+    largest, atom = _wrap(coord, cell, np.linalg.inv(cell), pbc, home, shift, frac)
+    if largest >= INT32:
+        raise DomainError(f"atom {atom} at {coord[atom]} is {largest:.1e} cells away: wrap it first")
+    return home, shift, frac
 
 
 @jit()
-def _image_range(frac, lo, hi, pbc, i):
-    """First and last image of atom i along each axis that lies in [lo, hi]."""
-    first, last = np.zeros(3, np.int64), np.zeros(3, np.int64)
-    for d in range(3):
-        if pbc[d]:
-            first[d] = np.ceil(lo[d] - frac[i, d])
-            last[d] = np.floor(hi[d] - frac[i, d])
-    return first, last
+def _images(f, lo, hi, periodic):
+    """First and last n for which lo <= f + n <= hi, as floats, which do not overflow."""
+    if periodic:
+        return np.ceil(lo - f), np.floor(hi - f)
+    return 0.0, 0.0
+
+
+@jit()
+def _count_images(frac, lo, hi, pbc):
+    """How many images, the atoms themselves included, lie in [lo, hi]."""
+    total = 0.0
+    for i in range(len(frac)):
+        count = 1.0
+        for d in range(3):
+            first, last = _images(frac[i, d], lo[d], hi[d], pbc[d])
+            count *= last - first + 1
+        total += count
+    return total
 
 
 @jit()
 def _add_images(frac, lo, hi, pbc, cell, coord, owner, shift):
-    """Fill the ghosts (rows natoms, natoms + 1, ...), whose number the caller knows."""
+    """Fill the ghosts: rows natoms, natoms + 1, ..., as many as `_count_images` found."""
     k = len(frac)
     for i in range(len(frac)):
-        first, last = _image_range(frac, lo, hi, pbc, i)
-        for a in range(first[0], last[0] + 1):
-            for b in range(first[1], last[1] + 1):
-                for c in range(first[2], last[2] + 1):
+        a0, a1 = _images(frac[i, 0], lo[0], hi[0], pbc[0])
+        b0, b1 = _images(frac[i, 1], lo[1], hi[1], pbc[1])
+        c0, c1 = _images(frac[i, 2], lo[2], hi[2], pbc[2])
+        for a in range(int(a0), int(a1) + 1):
+            for b in range(int(b0), int(b1) + 1):
+                for c in range(int(c0), int(c1) + 1):
                     if a == 0 and b == 0 and c == 0:
                         continue
                     owner[k] = i
@@ -188,16 +221,14 @@ def extend(coord, box, pbc, rcut):
     coord = check_coord(coord)
     rcut = check_length("rcut", rcut)
     cell = complete_cell(box, pbc)
-    pbc = np.asarray(pbc).astype(bool)
+    pbc = np.array(pbc, dtype=bool)
     natoms = len(coord)
-    home, shift = wrap(coord, cell, pbc)
+    home, shift, frac = wrap(coord, cell, pbc)
     if natoms == 0 or not pbc.any():
         return Ghosts(home, np.arange(natoms, dtype=np.int32), shift)
-    frac = np.ascontiguousarray(home @ np.linalg.inv(cell))
     margin = rcut / face_distances(cell) + ROUNDING
     lo, hi = frac.min(axis=0) - margin, frac.max(axis=0) + margin
-    images = np.where(pbc, np.floor(hi - frac) - np.ceil(lo - frac) + 1, 1)
-    nall = images.prod(axis=1).sum()
+    nall = _count_images(frac, lo, hi, pbc)
     if nall > INT32:
         raise DomainError(
             f"{natoms} atoms would need {nall:.1e} images within {rcut:g} Å: the cell with face distances "

@@ -1,13 +1,13 @@
 """Neighbor lists: a sweep along sorted rows of atoms, and a Verlet skin around it.
 
-`cell_list` knows no periodicity: images are atoms (box.py). Atoms are binned by y and z into square rows
-along x, rcut / ROWS wide, and sorted by x within each row. Neighbors of an atom lie in (2 ROWS + 1)² rows,
-in each within a window of x that only moves to the right while the atoms of a row are taken in order::
+`cell_list` knows no periodicity: images are atoms (box.py). Atoms are binned by y and z into square rows along
+x, one cutoff wide, and sorted by x within each row. The neighbors of an atom lie in its row and the eight around
+it, in each within a window of x that only moves to the right while the atoms of a row are taken in order::
 
-      z                                                    the window of a row at least d away
-      │ ┄┄┄┄┄┄┄┄┄┄┄[ ∘  ∘ ∘   ∘ ]┄┄┄┄┄┄┄┄┄               from the center in y and z is
-      │ ┄┄┄┄┄┄┄[∘   ∘  ∘•  ∘  ∘   ∘ ]┄┄┄┄┄  x →           |Δx| < √(rcut² - d²)
-      │ ┄┄┄┄┄┄┄┄┄┄┄[ ∘   ∘  ∘  ∘ ]┄┄┄┄┄┄┄┄┄
+      z                 rcut     rcut
+      │ ┄┄┄┄┄┄┄┄┄┄[ ∘   ∘ ┊ ∘  ∘    ]┄┄┄┄┄┄┄┄
+      │ ┄┄┄┄┄┄┄┄┄┄[∘   ∘  •  ∘  ∘   ]┄┄┄┄┄┄┄┄  x →
+      │ ┄┄┄┄┄┄┄┄┄┄[   ∘   ┊  ∘    ∘ ]┄┄┄┄┄┄┄┄
 
 Only rows that hold atoms exist, so memory follows the number of atoms, not the volume: a molecule in a box of
 10⁶ Å costs what the molecule costs. Time is linear in atoms, but for the sort.
@@ -30,7 +30,6 @@ from deepmd_lite.box import INT32, Ghosts, check_coord, check_length, complete_c
 from deepmd_lite.errors import DomainError
 from deepmd_lite.jit import jit
 
-ROWS = 2  # rows of atoms per cutoff, along y and along z
 SLACK = 1e-6  # relative; rows and windows are that much wider, so that no rounding loses a pair
 PARALLEL = 20_000  # atoms from which on a sweep is worth threads
 
@@ -47,22 +46,19 @@ class _Rows(NamedTuple):
 
     order: np.ndarray  # (nall,) int32: the atom at each place
     xyz: np.ndarray  # (3, nall) their coordinates
-    key: np.ndarray  # (nrows,) int64: iy * stride + iz, ascending
-    begin: np.ndarray  # (nrows + 1,) int64
+    key: np.ndarray  # (nrows,) int64, ascending: iy * stride + iz
+    begin: np.ndarray  # (nrows + 1,) int64: first place of each row
     stride: int
 
 
-def _sorted_rows(coord, rcut):
-    """The rows of ``coord`` (nall, 3); raises DomainError where their number overflows."""
-    width = rcut / ROWS * (1 + SLACK)
-    yz = coord[:, 1:]
-    place = (yz - yz.min(axis=0)) / width
-    extent = place.max(axis=0)
-    if (extent > INT32 / 2).any():
-        raise DomainError(f"atoms are {extent.max() * width:.1e} Å apart: too far for a cutoff of {rcut:g} Å")
-    stride = int(extent[1]) + 2 * ROWS + 2  # rows of iy and of iy + 1 never get near each other
-    place = place.astype(np.int64)
-    key = place[:, 0] * stride + place[:, 1]
+def _sorted_rows(coord, width):
+    """The rows of ``coord`` (nall, 3), ``width`` wide; raises DomainError where their number overflows."""
+    y, z = coord[:, 1] - coord[:, 1].min(), coord[:, 2] - coord[:, 2].min()
+    extent = max(y.max(), z.max())
+    if extent / width > INT32 / 2:
+        raise DomainError(f"atoms are {extent:.1e} Å apart: too far for rows of {width:g} Å to be counted")
+    stride = int(z.max() / width) + 4  # so that the rows around one never include those of another iy
+    key = (y / width).astype(np.int64) * stride + (z / width).astype(np.int64)
     order = np.lexsort((coord[:, 0], key))
     key = key[order]
     begin = np.flatnonzero(np.diff(key, prepend=-1, append=-1))
@@ -70,23 +66,19 @@ def _sorted_rows(coord, rcut):
     return _Rows(order.astype(np.int32), xyz, key[begin[:-1]], begin, stride)
 
 
-@jit(inline="always")
-def _windows(row, key, begin, stride, rcut, low, high, end, reach):
-    """Rows near ``row``: their first place and end, and the reach |Δx| of their windows; returns how many."""
+@jit()
+def _rows_around(row, key, begin, stride):
+    """The places (begin, end) of the atoms of ``row`` and of those around it, (n <= 9, 2)."""
+    places = np.empty((9, 2), np.int64)
     n = 0
-    for dy in range(-ROWS, ROWS + 1):
-        start = key[row] + dy * stride
-        b = np.searchsorted(key, start - ROWS)
-        while b < len(key) and key[b] <= start + ROWS:
-            ny, nz = max(abs(dy) - 1, 0), max(abs(key[b] - start) - 1, 0)
-            square = rcut**2 * (1 + SLACK - (ny**2 + nz**2) / ROWS**2)
-            if square > 0:
-                low[n] = high[n] = begin[b]
-                end[n] = begin[b + 1]
-                reach[n] = np.sqrt(square)
-                n += 1
-            b += 1
-    return n
+    for dy in range(-1, 2):
+        middle = key[row] + dy * stride
+        other = np.searchsorted(key, middle - 1)
+        while other < len(key) and key[other] <= middle + 1:
+            places[n] = begin[other], begin[other + 1]
+            n += 1
+            other += 1
+    return places[:n]
 
 
 @jit()
@@ -97,36 +89,40 @@ def _sweep_row(row, rows, nloc, rcut, first, index):
     out to be too far: no branch depends on a distance.
     """
     order, xyz, key, begin, stride = rows
-    x, y, z = xyz[0], xyz[1], xyz[2]
-    size = (2 * ROWS + 1) ** 2
-    low, high, end = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64)
-    reach = np.empty(size)
-    nwindows = _windows(row, key, begin, stride, rcut, low, high, end, reach)
-    found = np.empty(np.sum(end[:nwindows] - low[:nwindows]) if len(index) else 0, np.int32)
+    counting = len(index) == 0
+    places = _rows_around(row, key, begin, stride)
+    low, high, end = places[:, 0].copy(), places[:, 0].copy(), places[:, 1]
+    ncandidates = np.sum(end - low)
+    near, found = np.empty(ncandidates, np.bool_), np.empty(ncandidates, np.int32)
+    reach = rcut * (1 + SLACK)
     for center in range(begin[row], begin[row + 1]):
         i = order[center]
         if i >= nloc:
             continue
+        x, y, z = xyz[:, center]
         n = 0
-        for w in range(nwindows):
-            left, right = x[center] - reach[w], x[center] + reach[w]
-            while low[w] < end[w] and x[low[w]] < left:
+        for w in range(len(places)):
+            while low[w] < end[w] and xyz[0, low[w]] < x - reach:
                 low[w] += 1
-            while high[w] < end[w] and x[high[w]] <= right:
+            while high[w] < end[w] and xyz[0, high[w]] <= x + reach:
                 high[w] += 1
-            if len(index):
-                for k in range(low[w], high[w]):
-                    r2 = (x[k] - x[center]) ** 2 + (y[k] - y[center]) ** 2 + (z[k] - z[center]) ** 2
-                    found[n] = order[k]
-                    n += (r2 < rcut**2) & (k != center)
+            window = slice(low[w], high[w])
+            xs, ys, zs, atoms = xyz[0, window], xyz[1, window], xyz[2, window], order[window]
+            for k in range(len(xs)):
+                near[k] = (xs[k] - x) ** 2 + (ys[k] - y) ** 2 + (zs[k] - z) ** 2 < rcut**2
+            if low[w] <= center < high[w]:
+                near[center - low[w]] = False
+            if counting:
+                for k in range(len(atoms)):
+                    n += near[k]
             else:
-                for k in range(low[w], high[w]):
-                    r2 = (x[k] - x[center]) ** 2 + (y[k] - y[center]) ** 2 + (z[k] - z[center]) ** 2
-                    n += (r2 < rcut**2) & (k != center)
-        if len(index):
-            index[first[i] : first[i] + n] = found[:n]
-        else:
+                for k in range(len(atoms)):
+                    found[n] = atoms[k]
+                    n += near[k]
+        if counting:
             first[i + 1] = n
+        else:
+            index[first[i] : first[i] + n] = found[:n]
 
 
 @jit()
@@ -168,7 +164,7 @@ def cell_list(coord, nloc, rcut):
     first = np.zeros(nloc + 1, np.int64)
     if nloc == 0:
         return NeighborTable(first, np.empty(0, np.int32))
-    rows = _sorted_rows(coord, rcut)
+    rows = _sorted_rows(coord, rcut * (1 + SLACK))
     sweep = _sweep if len(coord) < PARALLEL else _sweep_threads
     sweep(rows, nloc, rcut, first, np.empty(0, np.int32))
     np.cumsum(first, out=first)
@@ -179,16 +175,35 @@ def cell_list(coord, nloc, rcut):
 
 
 @jit()
-def _largest_move(coord, base, cell, jump):
-    """max |coord - jump @ cell - base|, Å."""
+def _track(coord, coord0, deformation, cell, inverse, pbc, jump):
+    """Largest |δ_i| (Å); fills ``jump`` with the whole cells that atoms were moved by, which δ leaves out."""
     largest = 0.0
+    delta = np.empty(3)
     for i in range(len(coord)):
-        r2 = 0.0
+        x, y, z = coord0[i]
         for d in range(3):
-            back = jump[i, 0] * cell[0, d] + jump[i, 1] * cell[1, d] + jump[i, 2] * cell[2, d]
-            r2 += (coord[i, d] - back - base[i, d]) ** 2
-        largest = max(largest, r2)
-    return np.sqrt(largest)
+            delta[d] = coord[i, d] - (x * deformation[0, d] + y * deformation[1, d] + z * deformation[2, d])
+        x, y, z = delta
+        for d in range(3):
+            jump[i, d] = np.rint(x * inverse[0, d] + y * inverse[1, d] + z * inverse[2, d]) if pbc[d] else 0.0
+        for d in range(3):
+            delta[d] -= jump[i, 0] * cell[0, d] + jump[i, 1] * cell[1, d] + jump[i, 2] * cell[2, d]
+        largest = max(largest, np.sqrt(delta[0] ** 2 + delta[1] ** 2 + delta[2] ** 2))
+    return largest
+
+
+@jit()
+def _place(coord, owner, shift, jump, cell):
+    """The ghosts of atoms that jumped: their coordinates and shifts."""
+    xyz, moved = np.empty((len(owner), 3)), np.empty_like(shift)
+    for k in range(len(owner)):
+        i = owner[k]
+        for d in range(3):
+            moved[k, d] = shift[k, d] - jump[i, d]
+        for d in range(3):
+            step = moved[k, 0] * cell[0, d] + moved[k, 1] * cell[1, d] + moved[k, 2] * cell[2, d]
+            xyz[k, d] = coord[i, d] + step
+    return xyz, moved
 
 
 class NeighborList:
@@ -230,7 +245,7 @@ class NeighborList:
         """
         coord = check_coord(coord)
         cell = complete_cell(box, pbc)
-        pbc = np.asarray(pbc).astype(bool)
+        pbc = np.array(pbc, dtype=bool)
         ghosts = self._moved(coord, cell, pbc)
         if ghosts is None:
             ghosts = extend(coord, cell, pbc, self.rcut + self.skin)
@@ -246,16 +261,13 @@ class NeighborList:
         coord0, cell0, pbc0, owner, shift = self._built
         if coord.shape != coord0.shape or (pbc != pbc0).any():
             return None
-        if np.array_equal(cell, cell0):
-            base, compression = coord0, 1.0
-        else:
+        deformation, compression = np.eye(3), 1.0
+        if not np.array_equal(cell, cell0):
             deformation = np.linalg.inv(cell0) @ cell
-            base, compression = coord0 @ deformation, np.linalg.svd(deformation, compute_uv=False)[-1]
-        # an atom that was moved by whole cells since then (wrapped, say) is the same atom: n counts them
-        n = np.rint((coord - base) @ np.linalg.inv(cell)) * pbc
-        closest = compression * (self.rcut + self.skin) - 2 * _largest_move(coord, base, cell, n)
-        if not closest > self.rcut * (1 + 1e-12):
+            compression = np.linalg.svd(deformation, compute_uv=False)[-1]
+        jump = np.empty(coord.shape)
+        moved = _track(coord, coord0, deformation, cell, np.linalg.inv(cell), pbc, jump)
+        if not compression * (self.rcut + self.skin) - 2 * moved > self.rcut * (1 + 1e-12):
             return None
-        if n.any():
-            shift = shift - n.astype(np.int32)[owner]
-        return Ghosts(coord[owner] + shift @ cell, owner, shift)
+        coord, shift = _place(coord, owner, shift, jump, cell)
+        return Ghosts(coord, owner, shift)
