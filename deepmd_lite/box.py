@@ -22,6 +22,7 @@ from deepmd_lite.errors import DomainError
 from deepmd_lite.jit import jit
 
 FLATTEST = 1e-6  # volume over product of the lengths, below which a cell counts as degenerate
+FARTHEST = 2**29  # cells that an atom may be outside; leaves room in int32 for its images
 INT32 = np.iinfo(np.int32).max
 ROUNDING = 1e-9  # fractional; widens the region of ghosts so that no rounding loses one
 
@@ -145,12 +146,12 @@ def wrap(coord, cell, pbc):
     Raises
     ------
     DomainError
-        An atom further outside than int32 counts cells.
+        An atom further outside than FARTHEST cells.
     """
     home, shift, frac = np.empty_like(coord), np.empty(coord.shape, np.int32), np.empty_like(coord)
     largest, atom = _wrap(coord, cell, np.linalg.inv(cell), pbc, home, shift, frac)
-    if largest >= INT32:
-        raise DomainError(f"atom {atom} at {coord[atom]} is {largest:.1e} cells away: wrap it first")
+    if largest > FARTHEST:
+        raise DomainError(f"atom {atom} at {coord[atom]} is {largest:.1e} cells outside: wrap it first")
     return home, shift, frac
 
 

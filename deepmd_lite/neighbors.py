@@ -1,8 +1,8 @@
 """Neighbor lists: a sweep along sorted rows of atoms, and a Verlet skin around it.
 
-`cell_list` knows no periodicity: images are atoms (box.py). Atoms are binned by y and z into square rows along
-x, one cutoff wide, and sorted by x within each row. The neighbors of an atom lie in its row and the eight around
-it, in each within a window of x that only moves to the right while the atoms of a row are taken in order::
+`cell_list` knows no periodicity: images are atoms (box.py). Atoms are binned by y and z into square rows
+along x, one cutoff wide, and sorted by x within each row. The neighbors of an atom lie in its row and the
+eight around it, in each within a window of x that only moves to the right as the atoms of a row take turns::
 
       z                 rcut     rcut
       │ ┄┄┄┄┄┄┄┄┄┄[ ∘   ∘ ┊ ∘  ∘    ]┄┄┄┄┄┄┄┄
@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from deepmd_lite.box import INT32, Ghosts, check_coord, check_length, complete_cell, extend
+from deepmd_lite.box import FARTHEST, INT32, Ghosts, check_coord, check_length, complete_cell, extend
 from deepmd_lite.errors import DomainError
 from deepmd_lite.jit import jit
 
@@ -186,6 +186,8 @@ def _track(coord, coord0, deformation, cell, inverse, pbc, jump):
         x, y, z = delta
         for d in range(3):
             jump[i, d] = np.rint(x * inverse[0, d] + y * inverse[1, d] + z * inverse[2, d]) if pbc[d] else 0.0
+            if abs(jump[i, d]) > FARTHEST:
+                return np.inf
         for d in range(3):
             delta[d] -= jump[i, 0] * cell[0, d] + jump[i, 1] * cell[1, d] + jump[i, 2] * cell[2, d]
         largest = max(largest, np.sqrt(delta[0] ** 2 + delta[1] ** 2 + delta[2] ** 2))
