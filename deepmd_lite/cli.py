@@ -25,7 +25,8 @@ app = typer.Typer(
 console = Console()
 
 Frames = Annotated[
-    list[str], typer.Option("-s", "--system", help="Frames: a folder, a glob, file.h5 or file.h5#/SYS; repeatable.")
+    list[str],
+    typer.Option("-s", "--system", help="Frames: a folder, a glob, file.h5 or file.h5#/SYS; repeatable."),
 ]
 Out = Annotated[str, typer.Option("-o", "--out", help="file.h5, or a folder for deepmd/npy.")]
 Seed = Annotated[int, typer.Option(help="Seed of the random choices.")]
@@ -51,18 +52,24 @@ def options(
 
 @app.command()
 def init(
-    data: Annotated[list[str], typer.Argument(help="Training frames: a folder, a glob, file.h5 or file.h5#/SYS.")],
+    data: Annotated[
+        list[str], typer.Argument(help="Training frames: a folder, a glob, file.h5 or file.h5#/SYS.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The input file to write.")] = Path("input.json"),
     validation: Annotated[list[str] | None, typer.Option(help="Frames to validate on; repeatable.")] = None,
     rcut: Annotated[float, typer.Option(help="Cutoff in Å.")] = 6.0,
     size: Annotated[str, typer.Option(help="Of the nets: small (fast) or large (accurate).")] = "large",
-    steps: Annotated[int | None, typer.Option(help="Training steps; from the number of frames when left out.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Training steps; from the number of frames when left out.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ):
     """Write a sensible input.json from the data."""
     from deepmd_lite.train.init import write_input
 
-    settings = write_input(out, data=data, validation=validation, rcut=rcut, size=size, steps=steps, overwrite=force)
+    settings = write_input(
+        out, data=data, validation=validation, rcut=rcut, size=size, steps=steps, overwrite=force
+    )
     sel = settings["model"]["descriptor"]["sel"]
     console.print(
         f"wrote {out}: {settings['training']['numb_steps']} steps, type_map {settings['model']['type_map']}, sel {sel}",
@@ -75,8 +82,12 @@ def init(
 def train(
     input: Annotated[Path, typer.Argument(help="input.json, with DeePMD-kit's keys.")],
     restart: Annotated[Path | None, typer.Option("-r", "--restart", help="Continue this checkpoint.")] = None,
-    init_model: Annotated[Path | None, typer.Option("-i", "--init-model", help="Start from this model.")] = None,
-    folder: Annotated[Path, typer.Option("-o", "--out", help="Folder for the model and the curves.")] = Path("."),
+    init_model: Annotated[
+        Path | None, typer.Option("-i", "--init-model", help="Start from this model.")
+    ] = None,
+    folder: Annotated[Path, typer.Option("-o", "--out", help="Folder for the model and the curves.")] = Path(
+        "."
+    ),
 ):
     """Train a model; ends with model.dp, lcurve.out and a plot of the learning curve."""
     from deepmd_lite.config import load_config
@@ -98,6 +109,64 @@ def train(
 
     picture = learning_curve(trainer.lcurve.path, trainer.folder / "lcurve.png")
     console.print(f"wrote {model}, {trainer.lcurve.path} and {picture}", highlight=False)
+
+
+@app.command()
+def test(
+    model: Annotated[Path, typer.Option("-m", "--model", help="A .dp model file.")],
+    system: Frames,
+    detail: Annotated[
+        Path | None,
+        typer.Option("-d", "--detail", help="Prefix of files with every number, in DeePMD-kit's columns."),
+    ] = None,
+    plots: Annotated[Path | None, typer.Option(help="Picture to draw: prediction against reference.")] = None,
+):
+    """Compare a model with reference data: RMSE and MAE by system and by element."""
+    from deepmd_lite.evaluate.test import test_model
+
+    report = test_model(model, system, detail, plots)
+    console.print(report.table())
+    console.print(report.element_table())
+    if plots:
+        console.print(f"wrote {plots}", highlight=False)
+
+
+@app.command("model-devi")
+def model_devi(
+    models: Annotated[list[Path], typer.Option("-m", "--model", help="A .dp model file; give two or more.")],
+    system: Frames,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file to write.")] = Path("model_devi.out"),
+    frequency: Annotated[
+        int, typer.Option("-f", "--frequency", help="Steps between frames, for the step column.")
+    ] = 1,
+    real_error: Annotated[
+        bool, typer.Option("--real-error", help="Deviation from the reference data instead of from the mean.")
+    ] = False,
+    atomic: Annotated[bool, typer.Option("--atomic", help="Add the force deviation of every atom.")] = False,
+    relative: Annotated[
+        float | None, typer.Option(help="Level in eV/Å: force deviations relative to |F| + level.")
+    ] = None,
+    relative_v: Annotated[
+        float | None, typer.Option("--relative-v", help="Level in eV: the same for the virial.")
+    ] = None,
+):
+    """How far several models disagree, in the columns of DeePMD-kit's model_devi.out."""
+    from deepmd_lite.evaluate.model_devi import model_deviation
+
+    deviations = model_deviation(
+        models, system, frequency=frequency, real_error=real_error, relative=relative, relative_v=relative_v
+    )
+    deviations.write(out, atomic)
+    console.print(deviations.table())
+    console.print(f"wrote {out}", highlight=False)
+
+
+@app.command()
+def show(model: Annotated[Path, typer.Argument(help="A .dp model file.")]):
+    """What a model file holds."""
+    from deepmd_lite.evaluate.show import show as describe
+
+    console.print(describe(model).table())
 
 
 def main():
