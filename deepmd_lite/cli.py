@@ -1,10 +1,9 @@
 """``dplite``: one thin function per subcommand, each a call of a library function with plain arguments.
 
-Exit codes: 0; 2 for bad input or usage (one line on stderr; ``--debug`` shows the traceback); 1 for a run that
-failed; 143 or 130 after a SIGTERM or Ctrl-C that left a checkpoint.
+Exit codes: 0; 2 for bad input or usage (one line on stderr; ``--debug`` shows the traceback); 1 for a run
+that failed; 143 or 130 after a SIGTERM or Ctrl-C that left a checkpoint.
 """
 
-import json
 import sys
 import warnings
 from pathlib import Path
@@ -72,7 +71,7 @@ def init(
     )
     sel = settings["model"]["descriptor"]["sel"]
     console.print(
-        f"wrote {out}: {settings['training']['numb_steps']} steps, type_map {settings['model']['type_map']}, sel {sel}",
+        f"wrote {out}: {settings['training']['numb_steps']} steps, {settings['model']['type_map']}, sel {sel}",
         highlight=False,
     )
     console.print(f"next: dplite train {out}", highlight=False)

@@ -9,15 +9,15 @@ For a center i of type ti and a neighbor j of type tj at the vector x_ij, r = |x
     A_i   = 1/nsel Σ_j R~_ij ⊗ G_ij                                   (4, M)
     D_i   = A_iᵀ A_i[:, :M₂]                                          (M, M₂), eq. 8
 
-Two facts carry the implementation. *G depends on the scalar s alone*, so the net returns dG/ds in the same pass
-(`Network.jvp`) and the force needs no reverse pass through it: with P_i = ∂E/∂A_i from the fitting net,
+Two facts carry the implementation. *G depends on the scalar s alone*, so the net returns dG/ds in the same
+pass (`Network.jvp`) and the force needs no reverse pass through it: with P_i = ∂E/∂A_i from the fitting net,
 
     ∂E/∂R~_ij = 1/nsel (P_i G_ij + (R~_ijᵀ P_i dG_ij/ds, 0, 0, 0)).
 
 *Empty slots count*: DeePMD-kit fills each center's neighbors of type tj up to sel[tj] with R = 0, that is
-R~ = -davg/dstd, and divides by nsel = Σ sel. We pad only to the largest number present, k, and add the remaining
-(sel[tj] - k) identical slots as one constant. Beyond sel the constant turns negative, and the same closed
-form goes on smoothly: nothing is ever truncated.
+R~ = -davg/dstd, and divides by nsel = Σ sel. We pad only to the largest number present, k, and add the
+remaining (sel[tj] - k) identical slots as one constant. Beyond sel the constant turns negative, and the same
+closed form goes on smoothly: nothing is ever truncated.
 
 ======  ==================================  =================================
 symbol  code                                shape
@@ -38,7 +38,7 @@ from deepmd_lite.model.network import DTYPES, from_layers, to_layers
 
 
 class Radial(NamedTuple):
-    """s(r) and t(r) = s/r (so that the row of R is (s, t x, t y, t z)) with their derivatives, each (n, k)."""
+    """s(r) and t(r) = s/r with their derivatives, each (n, k); a row of R is (s, t x, t y, t z)."""
 
     r: torch.Tensor
     s: torch.Tensor

@@ -2,8 +2,8 @@
 
     E_i = net_{ti}(D_i [, fparam, aparam]) + bias_atom_e[ti] + out_bias[ti]
 
-(Zhang et al., NeurIPS 2018, eq. 1-2). Both biases count: DeePMD-kit keeps the energy of an element in one or in the
-other, depending on the backend that trained the model.
+(Zhang et al., NeurIPS 2018, eq. 1-2). Both biases count: DeePMD-kit keeps the energy of an element in one or
+in the other, depending on the backend that trained the model.
 """
 
 import torch

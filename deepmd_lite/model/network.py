@@ -1,10 +1,11 @@
 """Dense layers with residual connections, and their forward-mode derivative.
 
 A layer maps x to ``y = idt * act(x w + b) [+ x | + (x, x)]``: the residual term is there when the layer
-keeps or doubles the width (He et al., 2016; Zhang et al., NeurIPS 2018, eq. 11). ``jvp`` carries a tangent along:
-the embedding net has one scalar input, so one tangent gives the whole derivative dG/ds in the same pass.
+keeps or doubles the width (He et al., 2016; Zhang et al., NeurIPS 2018, eq. 11). ``jvp`` carries a tangent
+along: the embedding net has one scalar input, so one tangent gives the whole derivative dG/ds in the same pass.
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -163,7 +164,7 @@ def random_layers(widths, *, act, resnet_dt, rng, last_linear=False):
     w ~ N(0, 1/(nin + nout)), b ~ N(0, 1), idt ~ N(0.1, 0.001²).
     """
     layers = []
-    for k, (nin, nout) in enumerate(zip(widths, widths[1:])):
+    for k, (nin, nout) in enumerate(itertools.pairwise(widths)):
         linear = last_linear and k == len(widths) - 2
         residual = not linear and nout in (nin, 2 * nin)
         layers.append(

@@ -2,9 +2,9 @@
 
     E = Σ_i E_i,   F_k = -∂E/∂x_k,   Ξ_ab = -∂E/∂ε_ab = -Σ_(i,j) (∂E/∂x_ij)_a (x_ij)_b
 
-E depends on positions only through the pair vectors x_ij = x_j - x_i, so the pair gradients of descriptor.py give
-all three: +∂E/∂x_ij pulls the center, -∂E/∂x_ij the neighbor. The virial is positive when the system wants
-to expand, in eV, row-major, force index first.
+E depends on positions only through the pair vectors x_ij = x_j - x_i, so the pair gradients of descriptor.py
+give all three: +∂E/∂x_ij pulls the center, -∂E/∂x_ij the neighbor. The virial is positive when the system
+wants to expand, in eV, row-major, force index first.
 """
 
 import warnings
@@ -34,7 +34,7 @@ class Prediction(NamedTuple):
 
 
 class DeepPot(nn.Module):
-    """The energy model of a `model_file.Model`, evaluated by torch in float64 (or the precision of its nets)."""
+    """The energy model of a `model_file.Model`, evaluated by torch in the precision of its nets."""
 
     def __init__(self, model):
         super().__init__()
@@ -196,7 +196,7 @@ class DeepPot(nn.Module):
             return
         self._overflow_told = True
         warnings.warn(
-            f"an atom has {found} neighbors within {self.rcut:g} Å, more than the model's sel = {list(self.sel)}: "
-            "they all count (nothing is truncated), but the model was not trained for such a density",
+            f"an atom has {found} neighbors within {self.rcut:g} Å, more than the model's sel = "
+            f"{list(self.sel)}: they all count (nothing is truncated), but the model was not trained for such a density",
             stacklevel=4,
         )

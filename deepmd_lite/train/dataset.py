@@ -99,7 +99,7 @@ def check_sel(prepared, sel):
     if (largest > np.array(sel)).any():
         needed = np.maximum(largest, sel).tolist()
         raise NeighborOverflowError(
-            f"sel = {list(sel)} is too small: {where} needs {needed}; set model.descriptor.sel to at least that"
+            f"sel = {list(sel)} is too small: {where} needs {needed}; set model.descriptor.sel"
         )
 
 
@@ -114,8 +114,8 @@ def batch_size(setting, natoms):
 class Sampler:
     """Batches of frames: `sampler(step)` is the list of frames of that step.
 
-    Every epoch draws systems in proportion to their number of batches (or to ``probabilities``), and each system's
-    frames in an order of their own; the last batch of a system may be smaller.
+    Every epoch draws systems in proportion to their number of batches (or to ``probabilities``), and each
+    system's frames in an order of their own; the last batch of a system may be smaller.
     """
 
     def __init__(self, prepared, size, seed, probabilities=None):
@@ -164,8 +164,8 @@ def collate(frames):
 def system_probabilities(rule, counts):
     """Probabilities of the systems from ``auto_prob``: prob_uniform, prob_sys_size, or blocks.
 
-    Blocks read ``prob_sys_size;0:2:0.8;2:5:0.2``: systems 0-1 share 0.8 of the draws, 2-4 share 0.2, each block in
-    proportion to the systems' numbers of batches. None stands for plain prob_sys_size.
+    Blocks read ``prob_sys_size;0:2:0.8;2:5:0.2``: systems 0-1 share 0.8 of the draws, 2-4 share 0.2, each block
+    in proportion to the systems' numbers of batches. None stands for plain prob_sys_size.
     """
     kind, *blocks = rule.split(";")
     counts = np.asarray(counts, float)

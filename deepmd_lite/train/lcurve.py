@@ -2,7 +2,8 @@
 
     # step  rmse_val rmse_trn  rmse_e_val rmse_e_trn  rmse_f_val rmse_f_trn [rmse_v_val rmse_v_trn]  lr
 
-Only the ``_trn`` columns without validation data. Energies and virials are per atom; rmse is the root of the loss.
+Only the ``_trn`` columns without validation data. Energies and virials are per atom; rmse is the root of the
+loss.
 """
 
 import os
@@ -11,7 +12,7 @@ import numpy as np
 
 
 class LearningCurve:
-    """Appends rows to the file at ``path``; rows after step ``keep``, left by a run that died, are removed."""
+    """Appends rows to the file at ``path``; removes rows after step ``keep``, left by a run that died."""
 
     def __init__(self, path, keep, validation, loss):
         self.path, self.validation = path, validation

@@ -2,8 +2,8 @@
 
     L = p_e (ΔE)²/N + p_f mean_3N (ΔF)² + p_v Σ_9 (ΔΞ)²/(9N)
 
-averaged over the frames that have the label; each prefactor runs from ``start_pref`` to ``limit_pref`` with the
-learning rate (Zhang et al., PRL 120, 143001 (2018), eq. 6).
+averaged over the frames that have the label; each prefactor runs from ``start_pref`` to ``limit_pref`` with
+the learning rate (Zhang et al., PRL 120, 143001 (2018), eq. 6).
 """
 
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ class Labels:
 
 
 class Errors(NamedTuple):
-    """The loss, and mean squared errors: energy and virial per atom, force per component; None without labels."""
+    """The loss, and mean squared errors: energy and virial per atom, force; None without labels."""
 
     loss: torch.Tensor
     energy: torch.Tensor | None  # (eV/atom)²

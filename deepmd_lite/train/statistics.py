@@ -10,11 +10,11 @@ from deepmd_lite.model.descriptor import radial
 
 
 def env_mat_statistics(prepared, rcut, rcut_smth, sel, protection=0.0):
-    """Mean ``davg`` and standard deviation ``dstd`` of the environment matrix, (ntypes, 4) each, per center type.
+    """Mean ``davg`` and standard deviation ``dstd`` of the environment matrix by center type, (ntypes, 4) each.
 
     Notes
     -----
-    Over all slots, the empty ones (zero rows) included. The three directions share one spread and have mean 0.
+    Over all slots, the empty ones (zero rows) included. The three directions share one spread, their mean is 0.
     A spread below 0.01 is raised to 0.01; a type without data gets 0.1.
     """
     ntypes = len(sel)
@@ -48,8 +48,8 @@ def energy_bias(prepared, ntypes, fixed=None):
 
     Notes
     -----
-    The solution of least norm where compositions do not tell the elements apart (water: twice as much for H as for
-    O, since every frame has two H for one O).
+    The solution of least norm where compositions do not tell the elements apart (water: twice as much for H as
+    for O, since every frame has two H for one O).
     """
     counts, energy = [], []
     for frame in (f for frames in prepared for f in frames):

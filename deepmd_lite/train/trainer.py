@@ -136,8 +136,8 @@ class Trainer:
         held_back = sum(map(len, self.validation.systems)) if self.validation else 0
         weights = sum(p.numel() for p in self.potential.parameters())
         return (
-            f"{weights} weights, {list(self.potential.type_map)}, sel {list(self.potential.sel)}; {frames} frames to "
-            f"train on, {held_back} to validate; {self.config.training.numb_steps} steps on {self.device}"
+            f"{weights} weights, {list(self.potential.type_map)}, sel {list(self.potential.sel)}; "
+            f"{frames} frames to train on, {held_back} to validate; {self.config.training.numb_steps} steps on {self.device}"
         )
 
     def run(self):
@@ -178,8 +178,8 @@ class Trainer:
         if not torch.isfinite(errors.loss):
             names = ", ".join(f"{f.system} frame {f.index}" for f in frames)
             raise TrainingError(
-                f"step {self.step + 1}: the loss is {errors.loss.item()} on {names}; look at those frames (dplite check) "
-                "or lower learning_rate.start_lr. The last checkpoint is kept"
+                f"step {self.step + 1}: the loss is {errors.loss.item()} on {names}; look at those frames "
+                "(dplite check) or lower learning_rate.start_lr. The last checkpoint is kept"
             )
         errors.loss.backward()
         if self.config.training.gradient_max_norm > 0:

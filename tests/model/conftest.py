@@ -9,7 +9,7 @@ from deepmd_lite.model.network import random_layers
 
 @pytest.fixture
 def random_model():
-    """A factory: random_model(ntypes=2, one_side=True, ..., seed=0) -> model_file.Model with non-zero davg."""
+    """A factory: random_model(ntypes=2, one_side=True, ...) -> model_file.Model with non-zero davg."""
     return make
 
 

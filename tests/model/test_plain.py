@@ -1,7 +1,7 @@
 """The model against the plain path: the paper's equations slot by slot, differentiated by autograd.
 
-The plain path fills all ``sel`` slots, empty ones with zero rows, and knows nothing of the closed form for missing
-slots, of dG/ds, or of pair gradients. In float64 the two agree to rounding; 1e-10 is a thousand times that.
+The plain path fills all ``sel`` slots, empty ones with zero rows, and knows nothing of the closed form for
+missing slots, of dG/ds, or of pair gradients. In float64 the two agree to rounding; 1e-10 is a thousand times that.
 """
 
 import warnings

@@ -1,0 +1,164 @@
+"""How far several models disagree: ``dplite model-devi``, in the columns of DeePMD-kit's model_devi.out.
+
+With a mean ⟨·⟩ over models, for an atom i, a virial component ab and N atoms (Zeng et al., J. Chem. Phys.
+159, 054801 (2023), model deviation)::
+
+    devi_f_i  = sqrt(⟨|F_i - ⟨F_i⟩|²⟩)          max, min, mean over atoms           eV/Å
+    devi_v_ab = sqrt(⟨(Ξ_ab - ⟨Ξ_ab⟩)²⟩) / N    max, min, root mean square over ab  eV/atom
+    devi_e    = sqrt(⟨(E - ⟨E⟩)²⟩) / N                                              eV/atom
+
+Relative: devi_f_i / (|⟨F_i⟩| + level) and devi_v_ab / (|⟨Ξ⟩|/N + level). With ``real_error`` the reference
+takes the place of the mean over models.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from deepmd_lite.errors import ConfigError
+from deepmd_lite.evaluate.predict import predict
+from deepmd_lite.frames.store import read_systems
+from deepmd_lite.model.potential import DeepPot
+
+COLUMNS = ("max_devi_v", "min_devi_v", "avg_devi_v", "max_devi_f", "min_devi_f", "avg_devi_f", "devi_e")
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """Deviation of several models on one system.
+
+    Attributes
+    ----------
+    name : str
+    step : (nframes,) int
+    columns : (nframes, 7)
+        In the order of `COLUMNS`.
+    atom_devi_f : (nframes, natoms)
+    """
+
+    name: str
+    step: np.ndarray
+    columns: np.ndarray
+    atom_devi_f: np.ndarray
+
+
+@dataclass(frozen=True)
+class Deviations:
+    """Deviation of several models on several systems."""
+
+    systems: list[Deviation]
+
+    def table(self):
+        """rich.table.Table: Mean and largest value of the columns per system; meV."""
+        table = Table(title="Model deviation", caption="mean over frames, largest in brackets")
+        table.add_column("system", overflow="fold")
+        shown = {"max_devi_f": "meV/Å", "avg_devi_f": "meV/Å", "max_devi_v": "meV/atom", "devi_e": "meV/atom"}
+        for name in ("frames", *(f"{key} ({unit})" for key, unit in shown.items())):
+            table.add_column(name, justify="right")
+        for s in self.systems:
+            values = [s.columns[:, COLUMNS.index(key)] for key in shown]
+            table.add_row(s.name, str(len(s.step)), *map(_mean_and_max, values))
+        return table
+
+    def write(self, path, atomic=False):
+        """Write ``model_devi.out``; with ``atomic`` the deviation of each atom's force follows in its row."""
+        titles = f"# {'step':10s}" + "".join(f"{name:19s}" for name in COLUMNS)
+        with open(path, "w", encoding="utf-8") as file:
+            for s in self.systems:
+                file.write(f"# {' '.join(s.name.split())}\n{titles}{'atm_devi_f(N)' if atomic else ''}\n")
+                rows = np.hstack([s.columns, s.atom_devi_f]) if atomic else s.columns
+                for step, row in zip(s.step, rows):
+                    file.write(f"{step:12d}" + "".join(f"{value:19.6e}" for value in row) + "\n")
+
+
+def _mean_and_max(values):
+    finite = 1e3 * values[np.isfinite(values)]
+    return f"{finite.mean():.4g} ({finite.max():.4g})" if finite.size else "-"
+
+
+def model_deviation(models, systems, *, frequency=1, real_error=False, relative=None, relative_v=None):
+    """Deviation of several models on frames.
+
+    Parameters
+    ----------
+    models : sequence of str or Path
+        Two or more ``.dp`` files with one type_map; one is enough for `real_error`.
+    systems : str, Path or sequence of them
+        Frames, as for `read_systems`.
+    frequency : int
+        Steps between two frames: frame k is step k * frequency.
+    real_error : bool
+        Deviation from the labels instead of from the mean of the models; NaN where a label is missing.
+    relative, relative_v : float, optional
+        Level of the relative deviation of force (eV/Å) and virial (eV/atom).
+
+    Returns
+    -------
+    Deviations
+
+    Raises
+    ------
+    ConfigError
+        Too few models, or models with different type_maps.
+    ModelFileError, DataError
+        If a model or the frames cannot be used.
+    """
+    models = [models] if isinstance(models, str | Path) else list(models)
+    if len(models) < (1 if real_error else 2):
+        raise ConfigError(f"model deviation: expected two or more models, found {len(models)}")
+    potentials = [DeepPot.load(path) for path in models]
+    type_map = potentials[0].type_map
+    for path, potential in zip(models, potentials):
+        if potential.type_map != type_map:
+            raise ConfigError(
+                f"{path}: expected the type_map {list(type_map)} of {models[0]}, "
+                f"found {list(potential.type_map)}"
+            )
+    found = []
+    for system in read_systems(systems, type_map):
+        predictions = [predict(potential, system) for potential in potentials]
+        columns, atoms = deviation(predictions, real_error, relative, relative_v)
+        found.append(Deviation(system.name, frequency * np.arange(system.nframes), columns, atoms))
+    return Deviations(found)
+
+
+def deviation(predictions, real_error=False, relative=None, relative_v=None):
+    """Deviation of several predictions of one system.
+
+    Parameters
+    ----------
+    predictions : list of Predictions
+    real_error, relative, relative_v
+        As for `model_deviation`.
+
+    Returns
+    -------
+    columns : (nframes, 7)
+    atom_devi_f : (nframes, natoms)
+    """
+    system = predictions[0].system
+    values, center = {}, {}
+    for key in ("energy", "force", "virial"):
+        scale = 1 if key == "force" else system.natoms
+        values[key] = np.stack([getattr(p, key) for p in predictions]) / scale
+        center[key] = _labels(system, key) / scale if real_error else values[key].mean(axis=0)
+    spread = {key: ((values[key] - center[key]) ** 2).mean(axis=0) for key in values}  # mean over models
+    f = np.sqrt(spread["force"].sum(axis=-1))  # (nframes, natoms)
+    v = np.sqrt(spread["virial"]).reshape(-1, 9)
+    if relative is not None:
+        f = f / (np.linalg.norm(center["force"], axis=-1) + relative)
+    if relative_v is not None:
+        v = v / (np.linalg.norm(center["virial"].reshape(-1, 9), axis=-1)[:, None] + relative_v)
+    columns = [v.max(1), v.min(1), np.linalg.norm(v, axis=1) / 3, f.max(1), f.min(1), f.mean(1)]
+    return np.column_stack([*columns, np.sqrt(spread["energy"])]), f
+
+
+def _labels(system, key):
+    """The labels of all frames, NaN where there are none."""
+    shape = {"energy": (), "force": (system.natoms, 3), "virial": (3, 3)}[key]
+    labels = np.full((system.nframes, *shape), np.nan)
+    if key in system.labels:
+        labels[system.found[key]] = system.labels[key][system.found[key]]
+    return labels
