@@ -203,13 +203,13 @@ def _checked_cells(system):
     if system.box is None:
         raise DataError(f"{system.name}: periodic, but without a cell; give box, or mark it nopbc")
     _check_array(system, "box", system.box, (system.nframes, 3, 3))
-    cells = np.empty_like(system.box)
-    for frame, box in enumerate(system.box):
+    boxes, first, which = np.unique(system.box, axis=0, return_index=True, return_inverse=True)
+    for k, box in enumerate(boxes):
         try:
-            cells[frame] = complete_cell(box, system.pbc)
+            boxes[k] = complete_cell(box, system.pbc)
         except DomainError as reason:
-            raise DataError(f"{system.name}: cell of frame {frame}: {reason}") from None
-    return cells
+            raise DataError(f"{system.name}: cell of frame {first[k]}: {reason}") from None
+    return boxes[which.ravel()]
 
 
 def _check_coincident(system, cells):
