@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deepmd_lite.errors import DeepmdLiteError, TrainingError
+from deepmd_lite.errors import ConfigError, DeepmdLiteError, TrainingError
 
 app = typer.Typer(
     help="Deep Potential: train on quantum-mechanical frames, run molecular dynamics.",
@@ -27,8 +27,6 @@ Frames = Annotated[
     list[str],
     typer.Option("-s", "--system", help="Frames: a folder, a glob, file.h5 or file.h5#/SYS; repeatable."),
 ]
-Out = Annotated[str, typer.Option("-o", "--out", help="file.h5, or a folder for deepmd/npy.")]
-Seed = Annotated[int, typer.Option(help="Seed of the random choices.")]
 
 
 def _show_version(wanted: bool):
@@ -47,6 +45,130 @@ def options(
     ] = False,
 ):
     """Deep Potential: train on quantum-mechanical frames, run molecular dynamics."""
+
+
+@app.command()
+def convert(
+    inputs: Annotated[
+        list[str], typer.Argument(help="Files that ASE reads: extxyz, OUTCAR, CP2K, QE, GPAW ...")
+    ],
+    out: Annotated[str, typer.Option("-o", "--out", help="file.h5, or a folder for deepmd/npy.")],
+    stress: Annotated[
+        str | None,
+        typer.Option(
+            help="What the file's stress or virial means: virial (eV, positive when compressed), virial_negative, "
+            "ase (eV/Å³, positive when stretched), stress_positive, or none to leave it out."
+        ),
+    ] = None,
+    units: Annotated[
+        str | None, typer.Option(help="Unit of the forces, where not eV/Å: hartree/bohr, kcal/mol/Å ...")
+    ] = None,
+    length: Annotated[str | None, typer.Option(help="Unit of the coordinates, where it differs.")] = None,
+    energy_key: Annotated[str | None, typer.Option(help="Name of the energy in the file.")] = None,
+    force_key: Annotated[str | None, typer.Option(help="Name of the forces in the file.")] = None,
+    virial_key: Annotated[str | None, typer.Option(help="Name of the virial or stress in the file.")] = None,
+    type_map: Annotated[str | None, typer.Option(help="Elements in order: O,H.")] = None,
+):
+    """Turn files of other codes into training frames."""
+    from deepmd_lite.frames.convert import convert as convert_files
+
+    done = convert_files(
+        inputs,
+        out,
+        type_map=_words(type_map),
+        stress=stress,
+        energy_key=energy_key,
+        force_key=force_key,
+        virial_key=virial_key,
+        units=units,
+        length=length,
+    )
+    for system, address in zip(done.systems, done.addresses):
+        console.print(f"{system.formula}: {system.nframes} frames in {address}", highlight=False, markup=False)
+    for note in done.notes:
+        console.print(f"note: {note}", style="yellow", highlight=False, markup=False)
+
+
+@app.command()
+def label(
+    structures: Annotated[Path, typer.Argument(help="A file of structures that ASE reads.")],
+    calculator: Annotated[
+        str,
+        typer.Option(
+            "-c", "--calculator", help="ASE's name (emt), package.module:Class, or file.py:function."
+        ),
+    ],
+    out: Annotated[str, typer.Option("-o", "--out", help="file.h5#/SYSTEM; frames that are there are kept.")],
+    options: Annotated[str | None, typer.Option(help="Arguments of the calculator, a JSON object.")] = None,
+):
+    """Label structures with energy, force and virial by any ASE calculator; goes on where it was stopped."""
+    from rich.progress import Progress
+
+    from deepmd_lite.frames.label import label as label_structures
+
+    with Progress(console=console) as bar:
+        task = bar.add_task("labelling", total=None)
+        summary = label_structures(
+            structures,
+            calculator,
+            out,
+            options=options,
+            progress=lambda done, total, skipped: bar.update(task, completed=done, total=total),
+        )
+    counts = f"{summary.labelled} frames labelled, {summary.found} were there, {summary.skipped} failed"
+    console.print(f"{out}: {counts}", highlight=False, markup=False)
+    if summary.skipped:
+        raise typer.Exit(1)
+
+
+@app.command()
+def check(
+    data: Annotated[list[str], typer.Argument(help="Frames: a folder, a glob, file.h5 or file.h5#/SYS.")],
+    rcut: Annotated[float, typer.Option(help="Cutoff for the neighbor statistics, Å.")] = 6.0,
+    type_map: Annotated[str | None, typer.Option(help="Elements in order: O,H.")] = None,
+):
+    """Look frames over: overlaps, duplicates, units, forces against energies, the sel to use."""
+    from deepmd_lite.frames.check import check as look_over
+
+    report = look_over(data, rcut, _words(type_map))
+    console.print(report.render())
+    if not report.ok:
+        raise typer.Exit(2)
+
+
+@app.command()
+def split(
+    data: Annotated[list[str], typer.Argument(help="Frames: a folder, a glob, file.h5 or file.h5#/SYS.")],
+    out: Annotated[
+        str,
+        typer.Option("-o", "--out", help="name.h5 makes name_training.h5, name_validation.h5, name_test.h5."),
+    ],
+    fractions: Annotated[str, typer.Option(help="Of training, validation and test frames.")] = "0.8,0.1,0.1",
+    seed: Annotated[int, typer.Option(help="Same seed, same split.")] = 0,
+    blocks: Annotated[
+        int | None,
+        typer.Option(help="Cut each system into so many stretches of a trajectory and share out those."),
+    ] = None,
+):
+    """Share out frames among training, validation and test sets."""
+    from deepmd_lite.frames.split import split as share_out
+    from deepmd_lite.frames.split import write_split
+    from deepmd_lite.frames.store import read_systems
+
+    try:
+        numbers = [float(f) for f in fractions.split(",")]
+    except ValueError:
+        raise ConfigError(f"--fractions {fractions}: expected numbers like 0.8,0.1,0.1") from None
+    parts = share_out(read_systems(data), numbers, seed=seed, blocks=blocks)
+    for part, path in write_split(parts, out).items():
+        console.print(
+            f"{part}: {sum(s.nframes for s in getattr(parts, part))} frames in {path}", highlight=False
+        )
+
+
+def _words(text):
+    """The words of a comma-separated option, or None."""
+    return None if text is None else [w.strip() for w in text.split(",")]
 
 
 @app.command()

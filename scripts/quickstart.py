@@ -46,23 +46,24 @@ def dplite(*arguments):
 
 def train(name, folder, steps, rcut):
     """Split the frames of a system, train on most of them, and test on the ones held back: their Report."""
-    frames, model = folder / "frames", folder / "model.dp"
-    if not (frames / "test.h5").exists():
-        dplite("split", DATA / f"{name}_pbe.h5", "-o", frames, "--seed", 1)
+    training, validation, held_back = (folder / f"frames_{p}.h5" for p in ("training", "validation", "test"))
+    model = folder / "model.dp"
+    if not held_back.exists():
+        dplite("split", DATA / f"{name}_pbe.h5", "-o", folder / "frames.h5")
     if not (folder / "input.json").exists():
         options = ["--rcut", rcut, "--size", "small", "--steps", steps, "-o", folder / "input.json"]
-        dplite("init", frames / "train.h5", "--validation", frames / "validation.h5", *options)
+        dplite("init", training, "--validation", validation, *options)
     if not model.exists():
         checkpoint = folder / "model.ckpt.dp"
         restart = ["--restart", checkpoint] if checkpoint.exists() else []
         dplite("train", folder / "input.json", "-o", folder, *restart)
-    dplite("test", "-m", model, "-s", frames / "test.h5", "--plots", folder / "parity.png")
-    return test_model(model, frames / "test.h5")
+    dplite("test", "-m", model, "-s", held_back, "--plots", folder / "parity.png")
+    return test_model(model, held_back)
 
 
 def start(name, folder):
     """A held-back frame as ASE Atoms with velocities of TEMPERATURE."""
-    system = read_systems(folder / "frames" / "test.h5")[0]
+    system = read_systems(folder / "frames_test.h5")[0]
     box = None if system.box is None else system.box[0]
     atoms = Atoms(system.symbols, positions=system.coord[0], cell=box, pbc=system.pbc)
     atoms.calc = DP(folder / "model.dp")
