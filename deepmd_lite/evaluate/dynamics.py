@@ -74,7 +74,8 @@ def radial_distribution(frames, pair, rmax=6.0, nbins=120):
         first, second = (np.flatnonzero(symbols == element) for element in pair)
         counts += np.histogram(_distances(atoms, first, second, rmax), edges)[0]
         if atoms.pbc.all():
-            partners = len(second) - (pair[0] == pair[1])
+            itself = pair[0] == pair[1] and len(second) > 1  # no partner of its own
+            partners = len(second) - itself
             ideal += len(first) * partners / atoms.get_volume()
     if not counts.any():
         raise DataError(f"radial distribution: found no pair {pair[0]}-{pair[1]} within {rmax:g} Å")

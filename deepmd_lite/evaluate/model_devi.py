@@ -65,9 +65,10 @@ class Deviations:
     def write(self, path, atomic=False):
         """Write ``model_devi.out``; with ``atomic`` the deviation of each atom's force follows in its row."""
         titles = f"# {'step':10s}" + "".join(f"{name:19s}" for name in COLUMNS)
+        titles += f"{'atm_devi_f(N)':19s}" if atomic else ""
         with open(path, "w", encoding="utf-8") as file:
             for s in self.systems:
-                file.write(f"# {' '.join(s.name.split())}\n{titles}{'atm_devi_f(N)' if atomic else ''}\n")
+                file.write(f"# {' '.join(s.name.split())}\n{titles}\n")
                 rows = np.hstack([s.columns, s.atom_devi_f]) if atomic else s.columns
                 for step, row in zip(s.step, rows):
                     file.write(f"{step:12d}" + "".join(f"{value:19.6e}" for value in row) + "\n")
