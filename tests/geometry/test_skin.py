@@ -99,8 +99,10 @@ def test_arrays_changed_in_place(assert_current):
     box = BOX.copy()
     assert_current(neighbors, coord, box, (True,) * 3)
     coord[3] += 1.0
-    box[2] *= 0.9
     assert_current(neighbors, coord, box, (True,) * 3)
+    box[2] *= 0.7
+    assert_current(neighbors, coord, box, (True,) * 3)
+    assert neighbors.builds == 3
 
 
 def test_a_pair_that_meets_at_the_bound():
