@@ -238,7 +238,7 @@ def energy_against_time(time, total, potential, temperature, path, *, natoms, ti
     return Path(path)
 
 
-def radial_distributions(curves, path, *, title="", relative=True):
+def radial_distributions(curves, path, *, title="", crystal_like=True):
     """Radial distribution functions, one line per pair of elements.
 
     Parameters
@@ -247,7 +247,7 @@ def radial_distributions(curves, path, *, title="", relative=True):
         By name, like "O-O"; r in Å, as `dynamics.radial_distribution` returns them.
     path : str or Path
     title : str
-    relative : bool
+    crystal_like : bool
         Whether g is relative to an ideal gas (cells that fill space); a distribution in 1/Å otherwise.
 
     Returns
@@ -259,9 +259,9 @@ def radial_distributions(curves, path, *, title="", relative=True):
         for (name, (r, g)), color in zip(curves.items(), COLORS):
             ax.plot(r, g, color=color, label=name)
             ax.fill_between(r, g, color=color, alpha=0.08, linewidth=0)
-        if relative:
+        if crystal_like:
             ax.axhline(1.0, color=FAINT, linewidth=1.0, zorder=1)
-        ylabel = "g(r)" if relative else "distribution (1/Å)"
+        ylabel = "g(r)" if crystal_like else "distribution (1/Å)"
         ax.set(title=title, xlabel="r (Å)", ylabel=ylabel, xlim=(0, None), ylim=(0, None))
         ax.xaxis.set_minor_locator(AutoMinorLocator())
         ax.legend()
