@@ -138,9 +138,13 @@ def _check_exclusions(descriptor: Descriptor, ntypes: int) -> None:
 
 
 def _returns_zero(net: list[Layer] | None) -> bool:
-    """Whether an embedding net returns zero for every input: no weights, act(0) = 0, no skip at once."""
+    """Whether an embedding net returns zero for every input: no weights, act(0) = 0, no skip at once.
+
+    A missing net does not count: what DeePMD-kit makes of it is only known where davg = 0 leaves it nothing
+    to act on.
+    """
     if net is None:
-        return True
+        return False
     blank = not any(np.any(values) for layer in net for values in (layer.w, layer.b) if values is not None)
     skips = net[0].resnet and net[0].w.shape[1] in (1, 2)
     return blank and not skips and net[0].activation not in ("softplus", "sigmoid")

@@ -196,9 +196,17 @@ def _collection(nets: list, ntypes: int, ndim: int, kind: str, owner: Descriptor
         "ntypes": ntypes,
         "network_type": kind,
         "networks": [
-            net and {**header, "layers": [_layer(layer, owner.precision) for layer in net]} for net in nets
+            {**header, "layers": [_layer(layer, owner.precision) for layer in net or _blank_net(owner)]}
+            for net in nets
         ],
     }
+
+
+def _blank_net(descriptor: Descriptor) -> list[Layer]:
+    """Zero weights for a pair of types without a net: DeePMD-kit 3.2 misreads a model with a missing one."""
+    widths = (1, *descriptor.neuron)
+    zeros = [np.zeros(shape, descriptor.precision) for shape in zip(widths, descriptor.neuron)]
+    return [Layer(w, w[0].copy(), None, descriptor.activation_function, True) for w in zeros]
 
 
 def _layer(layer: Layer, precision: str) -> dict:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from deepmd_lite.errors import ModelFileError
-from deepmd_lite.model_file import read_model, write_model
+from deepmd_lite.model_file import Layer, read_model, write_model
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ONE_SIDED, TWO_SIDED = GOLDEN / "one_sided_triclinic.dp", GOLDEN / "two_sided_small_cell.dp"
@@ -445,3 +445,34 @@ def test_exclusion_with_blank_nets_or_zero_mean_is_accepted(tmp_path):
     model.descriptor.exclude_types, model.descriptor.davg[:] = [(1, 1)], 0
     write_model(tmp_path / "b.dp", model)
     assert read_model(tmp_path / "b.dp").descriptor.exclude_types == [(1, 1)]
+
+
+def test_a_missing_net_needs_zero_mean(tmp_path):
+    """Where davg = 0 it has nothing to act on; it is written as zeros (DeePMD-kit misreads a missing one)."""
+    model = read_model(TWO_SIDED)
+    model.descriptor.exclude_types = [(0, 1)]
+    model.descriptor.nets[0 + 3 * 1] = model.descriptor.nets[1 + 3 * 0] = None
+    with pytest.raises(ModelFileError, match=r"holds \[0, 1\] while davg"):
+        write_model(tmp_path / "a.dp", model)
+    model.descriptor.davg[:] = 0
+    write_model(tmp_path / "a.dp", model)
+    blank = read_model(tmp_path / "a.dp").descriptor.nets[3]
+    assert [layer.w.shape for layer in blank] == [(1, 8), (8, 16), (16, 32)]
+    assert not any(layer.w.any() or layer.b.any() for layer in blank)
+
+
+@pytest.mark.parametrize("neuron, activation", [((2, 4), "tanh"), ((4, 8), "softplus")])
+def test_blank_weights_that_do_not_return_zero(tmp_path, neuron, activation):
+    """Without weights a skip from the input, or act(0) > 0, still lets something through."""
+    model = read_model(ONE_SIDED)
+    d = model.descriptor
+    d.neuron, d.axis_neuron, d.activation_function, d.exclude_types = neuron, 2, activation, [(0, 1)]
+    widths = (1, *neuron)
+    d.nets = [
+        [Layer(np.zeros((n, m)), np.zeros(m), None, activation, True) for n, m in zip(widths, neuron)]
+        for _ in range(2)
+    ]
+    for net in model.fitting.nets:
+        net[0].w = np.zeros((d.dim, 40))
+    with pytest.raises(ModelFileError, match="while davg"):
+        write_model(tmp_path / "a.dp", model)
