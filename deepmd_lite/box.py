@@ -16,6 +16,7 @@ every image that can be within the cutoff of one of them::
 
 from typing import NamedTuple
 
+import numba
 import numpy as np
 
 from deepmd_lite.errors import DomainError
@@ -155,7 +156,7 @@ def wrap(coord, cell, pbc):
     return home, shift, frac
 
 
-@jit()
+@numba.njit
 def _images(f, lo, hi, periodic):
     """First and last n for which lo <= f + n <= hi, as floats, which do not overflow."""
     if periodic:

@@ -4,7 +4,8 @@ Numba keeps its cache beside the source or, failing that, in the user's cache di
 where it can write to neither (a read-only container without a home). Then we compile once per process.
 
 Give every kernel one signature only (one dtype and layout per argument): numba numbers the cached code of
-further signatures, and two processes may take the same number at the same time.
+further signatures, and two processes may take the same number at the same time. Functions that only kernels
+call take ``numba.njit``: their code is cached with that of the kernel.
 """
 
 import numba

@@ -66,7 +66,7 @@ def _sorted_rows(coord, width):
     return _Rows(order.astype(np.int32), xyz, key[begin[:-1]], begin, stride)
 
 
-@jit()
+@numba.njit
 def _rows_around(row, key, begin, stride):
     """The places (begin, end) of the atoms of ``row`` and of those around it, (n <= 9, 2)."""
     places = np.empty((9, 2), np.int64)
@@ -81,7 +81,7 @@ def _rows_around(row, key, begin, stride):
     return places[:n]
 
 
-@jit()
+@numba.njit
 def _sweep_row(row, rows, nloc, rcut, first, index):
     """Count the neighbors of each local of a row into first[i + 1]; or write them from index[first[i]] on.
 
@@ -166,12 +166,32 @@ def cell_list(coord, nloc, rcut):
         return NeighborTable(first, np.empty(0, np.int32))
     rows = _sorted_rows(coord, rcut * (1 + SLACK))
     sweep = _sweep if len(coord) < PARALLEL else _sweep_threads
-    sweep(rows, nloc, rcut, first, np.empty(0, np.int32))
+    sweep(rows, int(nloc), rcut, first, np.empty(0, np.int32))
     np.cumsum(first, out=first)
     index = np.empty(first[-1], np.int32)
     if len(index):
-        sweep(rows, nloc, rcut, first, index)
+        sweep(rows, int(nloc), rcut, first, index)
     return NeighborTable(first, index)
+
+
+@jit()
+def _keep_near(coord, old, rcut, first, index):
+    """Copy the neighbors closer than rcut; fills ``first`` and ``index``."""
+    n = 0
+    for i in range(len(first) - 1):
+        x, y, z = coord[i]
+        for k in range(old.first[i], old.first[i + 1]):
+            j = old.index[k]
+            index[n] = j
+            n += (coord[j, 0] - x) ** 2 + (coord[j, 1] - y) ** 2 + (coord[j, 2] - z) ** 2 < rcut**2
+        first[i + 1] = n
+
+
+def trim(table, coord, rcut):
+    """The neighbors of a `NeighborTable` that are closer than rcut (Å) at ``coord`` (nall, 3)."""
+    first, index = np.zeros_like(table.first), np.empty_like(table.index)
+    _keep_near(coord, table, rcut, first, index)
+    return NeighborTable(first, index[: first[-1]])
 
 
 @jit()

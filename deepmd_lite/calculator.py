@@ -1,0 +1,104 @@
+"""The ASE calculator ``DP``: one Deep Potential, or a committee of them.
+
+    atoms.calc = DP("model.dp")
+    atoms.calc = DP(["a.dp", "b.dp", "c.dp"])      mean; energy_std and forces_std in ``calc.results``
+
+ASE's names and signs live here alone: positions, forces, stress = -(virial + virialᵀ) / 2V, in the Voigt order
+xx, yy, zz, yz, xz, xy, eV/Å³.
+"""
+
+from collections import Counter
+
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+from ase.data import atomic_numbers
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from deepmd_lite.errors import ConfigError
+from deepmd_lite.model.batch import from_neighbors
+from deepmd_lite.model.potential import DeepPot
+from deepmd_lite.neighbors import NeighborList, trim
+
+
+class DP(Calculator):
+    """ASE calculator of a Deep Potential.
+
+    Energies in eV, forces in eV/Å, stress in eV/Å³. ``stress`` exists only where all three axes are periodic;
+    elsewhere ASE raises PropertyNotImplementedError.
+
+    Parameters
+    ----------
+    model : str, Path, DeepPot, or a sequence of them
+        Of several, the mean is the result; ``results["energy_std"]`` (eV) and ``results["forces_std"]``
+        (natoms, 3) (eV/Å) are the standard deviations over the models.
+    fparam : (numb_fparam,) array, optional
+        Needed exactly when the model was trained with it; change it by ``calc.set(fparam=...)``.
+    aparam : (natoms, numb_aparam) array, optional
+        Likewise.
+    skin : float, Å
+        Of the neighbor list: how much larger than the cutoff it is, so as to last for several steps.
+
+    Raises
+    ------
+    ModelFileError
+        A model file that cannot be used.
+    ConfigError
+        When evaluated: elements that the model does not know; fparam or aparam missing.
+    DomainError
+        When evaluated: a degenerate cell, non-finite positions, atoms on top of each other.
+    """
+
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
+    default_parameters = {"fparam": None, "aparam": None}
+    discard_results_on_any_change = True
+
+    def __init__(self, model, *, fparam=None, aparam=None, skin=1.0):
+        models = list(model) if isinstance(model, (list, tuple)) else [model]
+        if not models:
+            raise ConfigError("expected a model, or several, found an empty list")
+        self.models = [m if isinstance(m, DeepPot) else DeepPot.load(m) for m in models]
+        self.neighbors = NeighborList(max(m.rcut for m in self.models), skin)
+        super().__init__(fparam=fparam, aparam=aparam)
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        """Fill ``results`` with everything there is; ASE calls this when atoms have changed."""
+        super().calculate(atoms, properties, system_changes)
+        predictions = self._predict()
+        energy = np.array([p.energy for p in predictions])
+        force = np.array([p.force for p in predictions])
+        self.results = {
+            "energy": energy.mean(),
+            "free_energy": energy.mean(),
+            "energies": np.mean([p.atom_energy for p in predictions], axis=0),
+            "forces": force.mean(axis=0),
+        }
+        if self.atoms.pbc.all():
+            virial = np.mean([p.virial for p in predictions], axis=0)
+            stress = -(virial + virial.T) / (2 * self.atoms.get_volume())
+            self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+        if len(predictions) > 1:
+            self.results |= {"energy_std": energy.std(), "forces_std": force.std(axis=0)}
+
+    def _predict(self):
+        """One `Prediction` per model, for ``self.atoms``."""
+        atoms, parameters = self.atoms, self.parameters
+        types = [atom_types(atoms, m.type_map) for m in self.models]
+        ghosts, table = self.neighbors.update(atoms.positions, atoms.cell[:], atoms.pbc)
+        predictions = []
+        for model, atype in zip(self.models, types):
+            frame = from_neighbors(ghosts, trim(table, ghosts.coord, model.rcut), atype, model.ntypes)
+            predictions.append(model.evaluate_batch(frame, parameters["fparam"], parameters["aparam"]))
+        return predictions
+
+
+def atom_types(atoms, type_map):
+    """The index of each atom's element in ``type_map``: (natoms,) int32; ConfigError names those missing."""
+    types = np.full(max(atomic_numbers.values()) + 1, -1, np.int32)
+    for t, symbol in enumerate(type_map):
+        if symbol in atomic_numbers:
+            types[atomic_numbers[symbol]] = t
+    unknown = Counter(atoms.symbols[types[atoms.numbers] < 0])
+    if unknown:
+        found = ", ".join(f"{symbol} ({count})" for symbol, count in sorted(unknown.items()))
+        raise ConfigError(f"the model was trained for {', '.join(type_map)}; found {found} among the atoms")
+    return types[atoms.numbers]
