@@ -3,8 +3,8 @@
     atoms.calc = DP("model.dp")
     atoms.calc = DP(["a.dp", "b.dp", "c.dp"])      mean; energy_std and forces_std in ``calc.results``
 
-ASE's names and signs live here alone: positions, forces, stress = -(virial + virialᵀ) / 2V, in the Voigt order
-xx, yy, zz, yz, xz, xy, eV/Å³.
+ASE's names and signs live here alone: positions, forces, stress = -(virial + virialᵀ) / 2V in the order
+xx, yy, zz, yz, xz, xy (eV/Å³).
 """
 
 from collections import Counter
