@@ -70,32 +70,41 @@ class Group:
     def _where(self, name):
         return f"{self._path}#{self.name.rstrip('/')}/{name}"
 
+    @contextmanager
+    def _reading(self, where):
+        """Whatever the HDF5 library trips over in here is damage."""
+        try:
+            yield
+        except self.error:
+            raise
+        except READ_FAILURES as reason:
+            raise self.error(f"{where}: damaged ({reason})") from None
+
     def names(self):
         """list of str: The names in this group, sorted."""
-        count = len(self._group)
-        if count > MAX_MEMBERS:
-            raise self.error(f"{self.address}: expected at most {MAX_MEMBERS} names, found {count}")
-        try:
+        with self._reading(self.address):
+            count = len(self._group)
+            if count > MAX_MEMBERS:
+                raise self.error(f"{self.address}: expected at most {MAX_MEMBERS} names, found {count}")
             return sorted(self._group.keys())
-        except READ_FAILURES as reason:
-            raise self.error(f"{self.address}: damaged ({reason})") from None
 
     def __contains__(self, name):
-        return "/" not in name and self._group.id.links.exists(name.encode())
+        with self._reading(self._where(name)):
+            return "/" not in name and self._group.id.links.exists(name.encode())
 
     def _open(self, name, kind=h5py.HLObject):
         """The object under one name: a hard link to an h5py.Group or h5py.Dataset."""
         where = self._where(name)
         if name not in self:
             raise self.error(f"{where}: not in the file")
-        link = self._group.id.links.get_info(name.encode()).type
-        if link != h5py.h5l.TYPE_HARD:
-            label = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "an external link"}
-            raise self.error(f"{where}: {label.get(link, 'a link')}, refused; copy the data into the file")
-        try:
+        with self._reading(where):
+            link = self._group.id.links.get_info(name.encode()).type
+            if link != h5py.h5l.TYPE_HARD:
+                label = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "an external link"}
+                raise self.error(
+                    f"{where}: {label.get(link, 'a link')}, refused; copy the data into the file"
+                )
             found = self._group[name]
-        except READ_FAILURES as reason:
-            raise self.error(f"{where}: damaged ({reason})") from None
         if not isinstance(found, kind):
             raise self.error(f"{where}: expected a {kind.__name__.lower()}, found {type(found).__name__}")
         return found
@@ -117,7 +126,8 @@ class Group:
         yield from self._walk(())
 
     def _walk(self, ancestors):
-        here = h5py.h5o.get_info(self._group.id).addr
+        with self._reading(self.address):
+            here = h5py.h5o.get_info(self._group.id).addr
         if here in ancestors or len(ancestors) >= MAX_DEPTH:
             raise self.error(f"{self.address}: a group inside itself, or more than {MAX_DEPTH} deep; refused")
         yield self
@@ -139,56 +149,41 @@ class Group:
         np.ndarray
             As stored: bool, integer, float32 or float64 (float16 too; the caller judges).
         """
-        dataset = self._open(name, h5py.Dataset)
-        where = self._where(name)
-        dtype = self._dtype(dataset, where)
-        if dtype.kind not in "biuf":
-            raise self.error(f"{where}: expected numbers, found dtype {dtype}")
-        self._check_size(dataset, dtype, where, max_bytes)
-        return np.asarray(self._read(dataset, where))
+        where, dataset = self._where(name), self._open(name, h5py.Dataset)
+        with self._reading(where):
+            if dataset.dtype.kind not in "biuf":
+                raise self.error(f"{where}: expected numbers, found dtype {dataset.dtype}")
+            self._check_size(dataset, where, max_bytes)
+            return np.asarray(dataset[()])
 
     def words(self, name, max_bytes=2**20):
         """Read a dataset of strings: list of str."""
-        dataset = self._open(name, h5py.Dataset)
-        where = self._where(name)
-        dtype = self._dtype(dataset, where)
-        if h5py.check_string_dtype(dtype) is None:
-            raise self.error(f"{where}: expected strings, found dtype {dtype}")
-        if dtype.kind == "O" and dataset.size * self._file_size > 2**30:  # all may point at one long string
-            raise self.error(f"{where}: {dataset.size} strings of variable length, refused")
-        self._check_size(dataset, dtype, where, max_bytes)
-        values = np.atleast_1d(self._read(dataset, where)).ravel().tolist()
-        return [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values]
+        where, dataset = self._where(name), self._open(name, h5py.Dataset)
+        with self._reading(where):
+            if h5py.check_string_dtype(dataset.dtype) is None:
+                raise self.error(f"{where}: expected strings, found dtype {dataset.dtype}")
+            self._check_size(dataset, where, max_bytes)
+            # strings of variable length lie elsewhere in the file, and all may be the same long one
+            if dataset.dtype.kind == "O" and dataset.size * self._file_size > 2**30:
+                raise self.error(f"{where}: {dataset.size} strings of variable length, refused")
+            values = np.atleast_1d(dataset[()]).ravel().tolist()
+            return [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values]
 
     def text_attribute(self, name):
         """Read a string attribute of this group: str."""
         where = f"{self.address} attribute {name!r}"
-        if name not in self._group.attrs:
-            raise self.error(f"{where}: expected a string, found nothing")
-        attribute = self._group.attrs.get_id(name)
-        if attribute.shape != () or h5py.check_string_dtype(attribute.dtype) is None:
-            raise self.error(f"{where}: expected one string, found {attribute.dtype} {attribute.shape}")
-        if attribute.get_storage_size() > self._file_size:
-            raise self.error(f"{where}: declares more bytes than the file holds")
-        try:
+        with self._reading(where):
+            if name not in self._group.attrs:
+                raise self.error(f"{where}: expected a string, found nothing")
+            attribute = self._group.attrs.get_id(name)
+            if attribute.shape != () or h5py.check_string_dtype(attribute.dtype) is None:
+                raise self.error(f"{where}: expected one string, found {attribute.dtype} {attribute.shape}")
+            if attribute.get_storage_size() > self._file_size:
+                raise self.error(f"{where}: declares more bytes than the file holds")
             value = self._group.attrs[name]
             return value.decode() if isinstance(value, bytes) else str(value)
-        except READ_FAILURES as reason:
-            raise self.error(f"{where}: damaged ({reason})") from None
 
-    def _dtype(self, dataset, where):
-        try:
-            return dataset.dtype
-        except READ_FAILURES as reason:
-            raise self.error(f"{where}: a type that cannot be read ({reason})") from None
-
-    def _read(self, dataset, where):
-        try:
-            return dataset[()]
-        except READ_FAILURES as reason:
-            raise self.error(f"{where}: damaged ({reason})") from None
-
-    def _check_size(self, dataset, dtype, where, max_bytes):
+    def _check_size(self, dataset, where, max_bytes):
         """Refuse storage outside the file and sizes that the file cannot hold."""
         if dataset.shape is None:
             raise self.error(f"{where}: expected an array, found an empty dataspace")
@@ -201,7 +196,7 @@ class Group:
             raise self.error(
                 f"{where}: filter number {unknown[0]}, expected one of {', '.join(FILTERS.values())}"
             )
-        declared = int(np.prod(dataset.shape, dtype=object)) * dtype.itemsize
+        declared = int(np.prod(dataset.shape, dtype=object)) * dataset.dtype.itemsize
         stored = dataset.id.get_storage_size()
         shrinks = any(f in (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_LZF) for f in filters)
         if stored > self._file_size or declared > stored * (DEFLATE_RATIO if shrinks else 1):
