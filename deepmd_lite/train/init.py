@@ -38,14 +38,13 @@ def make_input(data, validation=None, *, rcut=6.0, size="large", steps=None, typ
     """
     systems = read_systems(data, tuple(type_map) if type_map else None)
     names = tuple(type_map or dict.fromkeys(e for s in systems for e in s.type_map))
-    systems = read_systems(data, names)
-    prepared = prepare(systems, rcut, len(names))
+    prepared = prepare([s.remapped(names) for s in systems], rcut, len(names))
     if size not in SIZES:
         raise ConfigError(f"size: expected one of {', '.join(SIZES)}, found {size}")
     neuron, axis_neuron, fitting = SIZES[size]
     nframes = sum(len(s.coord) for s in systems)
     steps = steps or min(1_000_000, max(10_000, 200 * nframes))
-    has_virial = any(s.found["virial"].any() for s in systems if "virial" in s.found)
+    has_virial = any(bool(f.labels.found["virial"]) for frames in prepared for f in frames)
     return {
         "model": {
             "type_map": list(names),

@@ -6,7 +6,12 @@ from deepmd_lite import model_file
 from deepmd_lite.errors import ConfigError
 from deepmd_lite.model.network import random_layers
 from deepmd_lite.train.dataset import max_neighbors
-from deepmd_lite.train.statistics import energy_bias, env_mat_statistics, parameter_statistics
+from deepmd_lite.train.statistics import (
+    closest_pair,
+    energy_bias,
+    env_mat_statistics,
+    parameter_statistics,
+)
 
 
 def choose_sel(setting, prepared):
@@ -32,7 +37,7 @@ def new_model(config, type_map, prepared):
     prepared : list of list of dataset.Frame
     """
     d, f = config.model.descriptor, config.model.fitting_net
-    ntypes, sel = len(type_map), choose_sel(d.sel, prepared)
+    ntypes, sel, closest = len(type_map), choose_sel(d.sel, prepared), closest_pair(prepared)
     if len(sel) != ntypes:
         raise ConfigError(
             f"model.descriptor.sel: expected {ntypes} numbers for {list(type_map)}, found {len(sel)}"
@@ -48,8 +53,8 @@ def new_model(config, type_map, prepared):
         sel=sel,
         neuron=tuple(d.neuron),
         axis_neuron=d.axis_neuron,
-        davg=davg,
-        dstd=dstd,
+        davg=davg.astype(d.precision),  # as a model file keeps it: a restart sees the same numbers
+        dstd=dstd.astype(d.precision),
         nets=[
             random_layers((1, *d.neuron), act=d.activation_function, resnet_dt=d.resnet_dt, rng=rng)
             for _ in range(pairs)
@@ -69,6 +74,8 @@ def new_model(config, type_map, prepared):
         out_bias=np.zeros(ntypes),
         pair_exclude_types=[tuple(p) for p in config.model.pair_exclude_types],
         atom_exclude_types=list(config.model.atom_exclude_types),
+        min_nbor_dist=closest if np.isfinite(closest) else None,
+        definition={k: v for k, v in config.source["model"].items() if not k.startswith("_")},
         metadata={"input": config.source},
     )
 

@@ -36,6 +36,17 @@ def env_mat_statistics(prepared, rcut, rcut_smth, sel, protection=0.0):
     return davg, dstd
 
 
+def closest_pair(prepared):
+    """The smallest distance of two atoms in any frame, Å; DeePMD-kit needs it to compress a model."""
+    shortest = float("inf")
+    for batch in (f.batch for frames in prepared for f in frames):
+        for centers, row in zip(batch.centers, batch.slots):
+            for s in row:
+                r = torch.linalg.vector_norm(batch.coord[s] - batch.coord[centers][:, None], dim=-1)[s >= 0]
+                shortest = min(shortest, float(r.min()) if len(r) else shortest)
+    return shortest
+
+
 def energy_bias(prepared, ntypes, fixed=None):
     """Energy per element, (ntypes,) eV: least squares of the frames' energies on their composition.
 

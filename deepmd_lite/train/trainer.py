@@ -86,9 +86,9 @@ class Trainer:
         names = tuple(c.model.type_map or ()) or None
         systems = read_systems(c.training.training_data.systems, names)
         names = names or tuple(dict.fromkeys(e for s in systems for e in s.type_map))
+        systems = [s.remapped(names) for s in systems]
         if model is not None and tuple(model.type_map) != names:
             raise ConfigError(f"the model's type_map is {list(model.type_map)}, the input's {list(names)}")
-        systems = read_systems(c.training.training_data.systems, names)
         shape = (
             c.model.descriptor.rcut,
             len(names),
