@@ -191,7 +191,8 @@ class _Node:
             found = self.tree.get(key, expected)
             if found != expected and not (not expected and not found):
                 raise ModelFileError(
-                    f"{self.where}.{key} = {found!r:.60} is not supported; expected {expected!r}"
+                    f"{self.where}.{key}: expected {expected!r:.60}, found {found!r:.60}; "
+                    f"nothing else is supported here"
                 )
 
 
@@ -205,10 +206,11 @@ def _read_tree(tree: dict, variables: _Variables) -> Model:
         if shortest.size != 1:
             raise ModelFileError(f"min_nbor_dist: expected one number, found shape {shortest.shape}")
         shortest = shortest.item()
+    descriptor = _read_descriptor(node.child("descriptor", "Descriptor", type="se_e2_a"), type_map)
     return Model(
         type_map=type_map,
-        descriptor=_read_descriptor(node.child("descriptor", "Descriptor", type="se_e2_a"), type_map),
-        fitting=_read_fitting(node.child("fitting", "Fitting", type="ener"), type_map),
+        descriptor=descriptor,
+        fitting=_read_fitting(node.child("fitting", "Fitting", type="ener"), type_map, descriptor.dim),
         out_bias=node.vector("out_bias"),
         out_std=node.vector("out_std"),
         pair_exclude_types=node.pairs("pair_exclude_types"),
@@ -223,6 +225,8 @@ def _read_descriptor(node: _Node, type_map: tuple[str, ...]) -> Descriptor:
     node.expect(spin=None, type_map=list(type_map))
     one_side = node.get("type_one_side", bool)
     neuron, activation = node.items("neuron", int), node.get("activation_function", str)
+    if not neuron:
+        raise ModelFileError(f"{node.where}.neuron: expected widths of layers, found none")
     header = {"in_dim": 1, "neuron": list(neuron), "activation_function": activation, "bias": True}
     return Descriptor(
         rcut=node.get("rcut", float),
@@ -255,16 +259,25 @@ def _one_slot(node: _Node, key: str) -> np.ndarray:
     return values[:, 0].astype(np.float64)
 
 
-def _read_fitting(node: _Node, type_map: tuple[str, ...]) -> Fitting:
+def _read_fitting(node: _Node, type_map: tuple[str, ...], dim: int) -> Fitting:
     node.expect(
         type_map=list(type_map), ntypes=len(type_map), var_name="energy", dim_out=1, mixed_types=False
     )
-    node.expect(spin=None, layer_name=None, exclude_types=[], use_aparam_as_mask=False, dim_case_embd=0)
+    node.expect(
+        dim_descrpt=dim,
+        spin=None,
+        layer_name=None,
+        exclude_types=[],
+        use_aparam_as_mask=False,
+        dim_case_embd=0,
+    )
     atom_ener = node.get("atom_ener", list, None) or None
     if atom_ener and any(value is not None and type(value) not in (int, float) for value in atom_ener):
         raise ModelFileError(f"{node.where}.atom_ener: expected numbers or null, found {atom_ener!r:.60}")
     neuron, activation = node.items("neuron", int), node.get("activation_function", str)
-    header = {"out_dim": 1, "neuron": list(neuron), "activation_function": activation, "bias_out": True}
+    numb_fparam, numb_aparam = node.get("numb_fparam", int, 0), node.get("numb_aparam", int, 0)
+    header = {"in_dim": dim + numb_fparam + numb_aparam, "out_dim": 1, "bias_out": True}
+    header |= {"neuron": list(neuron), "activation_function": activation}
     return Fitting(
         neuron=neuron,
         bias_atom_e=node.vector("bias_atom_e"),
@@ -273,8 +286,8 @@ def _read_fitting(node: _Node, type_map: tuple[str, ...]) -> Fitting:
         activation_function=activation,
         precision=node.precision(),
         atom_ener=atom_ener,
-        numb_fparam=node.get("numb_fparam", int, 0),
-        numb_aparam=node.get("numb_aparam", int, 0),
+        numb_fparam=numb_fparam,
+        numb_aparam=numb_aparam,
         **{key: node.vector(key) for key in ("fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std")},
     )
 

@@ -168,6 +168,13 @@ def test_nothing_is_left_when_writing_fails(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.dp"]
 
 
+def test_more_axes_than_neurons_are_refused(tmp_path):
+    model = read_model(GOLDEN / "one_sided_triclinic.dp")
+    model.descriptor.axis_neuron = 41
+    with pytest.raises(ModelFileError, match="axis_neuron: expected 1 to the last of"):
+        write_model(tmp_path / "a.dp", model)
+
+
 def test_other_suffix_is_refused(tmp_path):
     with pytest.raises(ModelFileError, match="dp convert-backend"):
         write_model(tmp_path / "a.pth", read_model(GOLDEN / "one_sided_triclinic.dp"))
