@@ -1,4 +1,4 @@
-"""Labels from an ASE calculator: signs, resuming, failures and refusals. EMT and Lennard-Jones are exact to rounding."""
+"""Labels from an ASE calculator: numbers and signs, resuming, failures and refusals."""
 
 import h5py
 import numpy as np
@@ -58,7 +58,7 @@ def test_labels_are_the_calculators_numbers(tmp_path):
 
 
 def test_virial_is_minus_the_strain_derivative(tmp_path):
-    """Central difference with strain 1e-4: error of order h² times a third derivative of some 100 eV, so 1e-5 eV."""
+    """Central difference, h = 1e-4: an error of h² times a third derivative of some 100 eV, so 1e-5 eV."""
     out = f"{tmp_path}/cu.h5#/cu"
     (atoms,) = copper(1, scale=0.97)
     label([atoms], "emt", out)
