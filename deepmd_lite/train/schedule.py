@@ -16,7 +16,8 @@ class Schedule:
                  decay_rate = (stop_lr / start_lr)^(decay_steps / T) unless given; never below stop_lr
         cosine   lr(t) = stop_lr + (start_lr - stop_lr) (1 + cos(π t / T)) / 2
 
-    During the warm-up the rate grows from ``warmup_start_factor · start_lr`` to ``start_lr``.
+    During the warm-up the rate grows from ``warmup_start_factor · start_lr`` to ``start_lr``. A ``decay_steps`` of T
+    or more would never decay: as in DeePMD-kit, 100 takes its place, or T/100 in a run of less than 1,010 steps.
     """
 
     type: str
@@ -33,18 +34,16 @@ class Schedule:
         """The learning rate of a step, counted from 0."""
         if step < self.warmup_steps:
             f = self.warmup_start_factor
-            return self.start_lr * (f + (1 - f) * (step + 1) / (self.warmup_steps + 1))
+            return self.start_lr * (f + (1 - f) * step / self.warmup_steps)
         t, total = step - self.warmup_steps, max(1, self.numb_steps - self.warmup_steps)
         if self.type == "cosine":
-            return (
-                self.stop_lr
-                + (self.start_lr - self.stop_lr) * (1 + math.cos(math.pi * min(1, t / total))) / 2
-            )
-        decay_steps = min(self.decay_steps, max(1, total // 10))
+            return self.stop_lr + (self.start_lr - self.stop_lr) * (1 + math.cos(math.pi * min(1, t / total))) / 2
+        decay_steps = self.decay_steps
+        if decay_steps >= total:
+            decay_steps = 100 if total // 10 > 100 else total // 100 + 1
         rate = self.decay_rate or (self.stop_lr / self.start_lr) ** (decay_steps / total)
         periods = t / decay_steps if self.smooth else t // decay_steps
-        floor = 0.0 if self.decay_rate else self.stop_lr
-        return max(floor, self.start_lr * rate**periods)
+        return max(self.stop_lr, self.start_lr * rate**periods)
 
 
 def prefactor(start, limit, lr_ratio):

@@ -37,17 +37,21 @@ def test_exponential_decay_is_a_staircase():
     assert lr(999) == pytest.approx(1e-3 * 0.01**0.9, rel=1e-14)
 
 
-def test_given_decay_rate_ignores_stop_lr():
-    lr = Schedule("exp", start_lr=1e-3, stop_lr=1e-3, numb_steps=1000, decay_steps=10, decay_rate=0.5)
-    assert lr(25) == 0.25e-3
+def test_given_decay_rate():
+    lr = Schedule("exp", start_lr=1e-3, stop_lr=3e-4, numb_steps=1000, decay_steps=10, decay_rate=0.5)
+    assert [lr(9), lr(10), lr(25)] == [1e-3, 0.5e-3, 3e-4]
+
+
+@pytest.mark.parametrize("numb_steps, used", [(2000, 100), (500, 6)])
+def test_decay_steps_beyond_the_run(numb_steps, used):
+    lr = Schedule("exp", start_lr=1e-3, stop_lr=1e-5, numb_steps=numb_steps, decay_steps=numb_steps)
+    assert lr(used - 1) == 1e-3 > lr(used)
 
 
 def test_cosine_and_warm_up():
-    lr = Schedule("cosine", 1e-2, 1e-4, 110, warmup_steps=10)
-    assert lr(0) == pytest.approx(1e-2 / 11)
-    assert lr(10) == 1e-2
+    lr = Schedule("cosine", 1e-2, 1e-4, 110, warmup_steps=10, warmup_start_factor=0.5)
+    assert [lr(0), lr(5), lr(10)] == pytest.approx([0.5e-2, 0.75e-2, 1e-2])
     assert lr(60) == pytest.approx((1e-2 + 1e-4) / 2)
-    assert [lr(k) < lr(k + 1) for k in range(9)] == [True] * 9
 
 
 def test_loss_by_hand(task):
