@@ -1,8 +1,8 @@
 """Make data/ethanol_pbe.h5: frames of one ethanol molecule with PBE/def2-SVP energies and forces.
 
 1. Sample: Langevin dynamics with GFN2-xTB (tblite) at 300, 600 and 1000 K, one structure every 40 fs.
-2. Label: restricted Kohn-Sham PBE/def2-SVP with density fitting (PySCF), energies to 1e-9 Hartree, forces with
-   the response of the integration grid, so that they are the gradient of the computed energy.
+2. Label: restricted Kohn-Sham PBE/def2-SVP with density fitting (PySCF), energies to 1e-9 Hartree. Forces
+   include the response of the integration grid, so that they are the gradient of the computed energy.
 
 A group for each temperature: 300K, 600K, 1000K. A run that was stopped goes on when started again.
 
@@ -83,7 +83,7 @@ def check(path, step=0.002):
     atoms.calc = PBE()
     force, worst = atoms.get_forces(), 0.0
     rng = np.random.default_rng(0)
-    for _ in range(6):
+    for _ in range(3):
         way = rng.normal(size=atoms.positions.shape)
         way /= np.linalg.norm(way)
         energy = []

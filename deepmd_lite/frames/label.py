@@ -1,8 +1,8 @@
 """Label structures with an ASE calculator, frame by frame: what `dplite label` does.
 
-Each frame is on disk before the next one starts, so a run that was stopped goes on where it was. Which frames
-are done is read from the frames themselves: a stored frame equals an input frame when elements, coordinates and
-cell are the same numbers. The virial is Ξ = -V σ, with σ the stress in ASE's sign.
+Each frame is on disk before the next one starts, so a run that was stopped goes on where it was. Which ones are
+done is read from the frames themselves: a stored frame is an input frame when elements, coordinates and cell are
+the same numbers. The virial is Ξ = -V σ, with σ the stress in ASE's sign.
 """
 
 import importlib
@@ -40,8 +40,8 @@ def label(structures, calculator, out, *, options=None, resume=True, limit=None,
     structures : str, Path or sequence of ase.Atoms
         A file that ASE reads, or the structures; all of one composition, order of atoms and periodicity.
     calculator : str or callable
-        Name of an ASE calculator ("emt"), ``package.module:Class``, ``path/to/file.py:function``, or a callable
-        that returns a calculator.
+        ASE name ("emt"), ``package.module:Class``, ``path/to/file.py:function``, or a callable that returns a
+        calculator.
     out : str or Path
         Address of the system, ``file.h5#/SYS``; created when it is not there.
     options : dict or str, optional
@@ -78,8 +78,8 @@ def label(structures, calculator, out, *, options=None, resume=True, limit=None,
     strange = len(done - set(keys))
     if strange:
         raise DataError(
-            f"{out}: expected only frames of the given structures, found {strange} of {len(done)} that are not "
-            "among them; give the structures it was made from, or choose another address"
+            f"{out}: expected only frames of the given structures, found {strange} of {len(done)} that are "
+            "not among them; give the structures it was made from, or choose another address"
         )
     calc = make_calculator(calculator, options)
     labelled = found = skipped = 0
