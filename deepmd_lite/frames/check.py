@@ -20,6 +20,7 @@ from deepmd_lite.frames.store import read_systems
 from deepmd_lite.frames.system import validate
 
 OVERLAP = 0.5  # Å: no bond is shorter; H–H is 0.74
+DENSEST = 3.0  # atoms per Å³; hydrogen at 500 GPa has about one
 COARSE = 1e-5  # eV per atom: float32 totals of large systems are coarser
 NET_FORCE = 0.05  # of the root-mean-square force, per √natoms
 ASYMMETRY = 1e-3  # of the largest component of the virial
@@ -123,6 +124,11 @@ def check(data, rcut=6.0, type_map=None):
     """
     findings = []
     systems = _usable(data, type_map, findings)
+    crowded = [s for s in systems if _density(s) > DENSEST]
+    for system in crowded:
+        message = f"{_density(system):.3g} atoms per Å³ is denser than any matter: is the cell in nm?"
+        findings.append(Finding("error", system.name, None, message))
+    systems = [s for s in systems if _density(s) <= DENSEST]
     elements = type_map or dict.fromkeys(name for s in systems for name in s.type_map)
     systems = [s.remapped(elements) for s in systems]
     report = Report(rcut, tuple(elements), findings)
@@ -151,6 +157,11 @@ def _usable(data, type_map, findings):
             where = str(item) if isinstance(item, str | Path) else item.name
             findings.append(Finding("error", where, None, str(reason).removeprefix(f"{where}: ")))
     return systems
+
+
+def _density(system):
+    """float: The most atoms per Å³ in any frame; 0 unless periodic in three directions."""
+    return system.natoms / np.abs(np.linalg.det(system.box)).min() if system.pbc.all() else 0.0
 
 
 def _statistics(system, rcut):

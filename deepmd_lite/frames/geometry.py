@@ -37,9 +37,13 @@ def pairs(system, frame, rcut):
     return Pairs(i, ghosts.owner[table.index], distance)
 
 
-def closest_pair(system, frame, rcut=6.0):
-    """ClosestPair: The two atoms nearest to one another in a frame, looked for within ``rcut`` (Å)."""
-    return closest(pairs(system, frame, rcut))
+def closest_pair(system, frame):
+    """ClosestPair: The two atoms nearest to one another in a frame, looked for within 8 Å."""
+    for rcut in (1.0, 2.0, 4.0, 8.0):  # a small one first: Å taken for nm leave thousands of pairs within 8
+        nearest = closest(pairs(system, frame, rcut))
+        if nearest.i >= 0:
+            break
+    return nearest
 
 
 def closest(found):

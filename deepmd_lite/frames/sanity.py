@@ -17,10 +17,10 @@ from ase.data import atomic_numbers, covalent_radii
 from deepmd_lite import units
 from deepmd_lite.box import complete_cell
 from deepmd_lite.frames.conventions import ENERGY_UNITS
-from deepmd_lite.frames.geometry import pairs
+from deepmd_lite.frames.geometry import closest_pair
 
 NOBLE = {"He", "Ne", "Ar", "Kr", "Xe", "Rn"}
-LONGEST_BOND, SHORTEST_BOND = 1.55, 0.55  # of the sum of covalent radii, closest pair of a data set
+LONGEST_BOND, SHORTEST_BOND = 1.55, 0.55  # sum of covalent radii; the closest pair of a data set
 SAMPLE = 10  # frames of a system that are looked at
 ATOM_ENERGY_TOLERANCE = 0.05  # of the atoms' energy: binding and the method stay below it
 STEP = 0.15  # Å: longest move between frames that the trapezoid rule is asked to bridge
@@ -50,12 +50,12 @@ def foreign_lengths(systems):
             continue
         radius = covalent_radii[numbers]
         for frame in _sample(system):
-            found = pairs(system, frame, 6.0)
-            ratio = found.distance / (radius[found.i] + radius[found.j])
-            if len(ratio) and ratio.min() < smallest:
-                smallest, k = ratio.min(), int(np.argmin(ratio))
-                i, j = system.symbols[found.i[k]], system.symbols[found.j[k]]
-                pair = f"the closest atoms, {i}-{j}, are {found.distance[k]:.2f} apart, {smallest:.2f} bonds"
+            distance, i, j = closest_pair(system, frame)
+            ratio = distance / (radius[i] + radius[j])
+            if ratio < smallest:
+                smallest = ratio
+                elements = f"{system.symbols[i]}-{system.symbols[j]}"
+                pair = f"the closest atoms, {elements}, are {distance:.2f} apart, {ratio:.2f} bonds"
     if LONGEST_BOND < smallest < np.inf:
         return f"{pair}: these may be Bohr"
     if smallest < SHORTEST_BOND:

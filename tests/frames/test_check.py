@@ -119,7 +119,8 @@ def test_one_flaw_each(copper, change, message):
 
 
 @pytest.mark.parametrize(
-    ("scale", "message"), [(1 / BOHR, "may be Bohr"), (BOHR, "converted a second time"), (0.1, "may be nm")]
+    ("scale", "message"),
+    [(1 / BOHR, "may be Bohr"), (BOHR, "converted a second time"), (0.1, "is the cell in nm?")],
 )
 def test_lengths(copper, scale, message):
     copper.coord *= scale
