@@ -30,7 +30,7 @@ class Prediction(NamedTuple):
     atom_energy: torch.Tensor | np.ndarray  # (natoms,)
     force: torch.Tensor | np.ndarray  # (natoms, 3)
     virial: torch.Tensor | np.ndarray  # (nframes, 3, 3); (3, 3) from `evaluate`
-    atom_virial: torch.Tensor | np.ndarray  # (natoms, 3, 3); each pair counts for its neighbor
+    atom_virial: torch.Tensor | np.ndarray | None = None  # (natoms, 3, 3) when asked for
 
 
 class DeepPot(nn.Module):
@@ -76,12 +76,14 @@ class DeepPot(nn.Module):
     def sel(self):
         return tuple(self.model.descriptor.sel)
 
-    def forward(self, batch):
+    def forward(self, batch, atom_virial=False):
         """Energies, forces and virials of a batch, differentiable in the parameters when gradients are on.
 
         Parameters
         ----------
         batch : batch.Batch
+        atom_virial : bool
+            Also share out the virial among the atoms: a pair counts for its neighbor, as in DeePMD-kit.
 
         Returns
         -------
@@ -91,7 +93,8 @@ class DeepPot(nn.Module):
         zeros = {"dtype": torch.float64, "device": batch.coord.device}
         atom_energy = torch.zeros(batch.natoms, **zeros)
         force = torch.zeros(batch.natoms, 3, **zeros)
-        atom_virial = torch.zeros(batch.natoms, 9, **zeros)
+        virial = torch.zeros(batch.nframes, 3, 3, **zeros)
+        shares = torch.zeros(batch.natoms, 9, **zeros) if atom_virial else None
         for ti, rows in self._parts(batch, whole=training):
             centers, slots = batch.centers[ti][rows], [s[rows] for s in batch.slots[ti]]
             atoms = batch.owner[centers]
@@ -99,13 +102,14 @@ class DeepPot(nn.Module):
             atom_energy = atom_energy.index_add(0, atoms, energy)
             for owner, vec, gradient in gradients:
                 force = force.index_add(0, atoms, gradient.sum(1))
-                gradient = gradient.flatten(0, 1)
-                force = force.index_add(0, owner, -gradient)
-                dyads = gradient[:, :, None] * vec.flatten(0, 1)[:, None, :]
-                atom_virial = atom_virial.index_add(0, owner, -dyads.flatten(1))
+                force = force.index_add(0, owner, -gradient.flatten(0, 1))
+                virial = virial.index_add(0, batch.frame[atoms], -gradient.mT @ vec)
+                if atom_virial:
+                    dyads = gradient[..., :, None] * vec[..., None, :]
+                    shares = shares.index_add(0, owner, -dyads.view(-1, 9))
         energy = torch.zeros(batch.nframes, **zeros).index_add(0, batch.frame, atom_energy)
-        virial = torch.zeros(batch.nframes, 9, **zeros).index_add(0, batch.frame, atom_virial)
-        return Prediction(energy, atom_energy, force, virial.view(-1, 3, 3), atom_virial.view(-1, 3, 3))
+        shares = shares.view(-1, 3, 3) if atom_virial else None
+        return Prediction(energy, atom_energy, force, virial, shares)
 
     def _parts(self, batch, whole):
         """(ti, slice of its centers): all of them, or as many as fit into PAIRS_AT_ONCE slots."""
@@ -142,7 +146,7 @@ class DeepPot(nn.Module):
         aparam = None if batch.aparam is None else batch.aparam[atoms]
         return self.fitting(self.descriptor.descriptor(a), ti, fparam, aparam)
 
-    def evaluate(self, coord, atype, box, pbc, fparam=None, aparam=None):
+    def evaluate(self, coord, atype, box, pbc, fparam=None, aparam=None, atom_virial=False):
         """Energy, forces and virial of one structure.
 
         Parameters
@@ -154,6 +158,8 @@ class DeepPot(nn.Module):
         pbc : (3,) bool array
         fparam, aparam : (numb_fparam,) and (natoms, numb_aparam) arrays
             Needed exactly when the model was trained with them.
+        atom_virial : bool
+            As in `forward`.
 
         Returns
         -------
@@ -168,18 +174,18 @@ class DeepPot(nn.Module):
             fparam or aparam missing or of the wrong size.
         """
         frame = batches.from_frame(coord, atype, box, pbc, self.rcut, self.ntypes)
-        return self.evaluate_batch(frame, fparam, aparam)
+        return self.evaluate_batch(frame, fparam, aparam, atom_virial)
 
-    def evaluate_batch(self, frame, fparam=None, aparam=None):
+    def evaluate_batch(self, frame, fparam=None, aparam=None, atom_virial=False):
         """As `evaluate`, for one frame whose neighbors are known (`batch.from_neighbors`)."""
         frame.fparam = self._parameter("fparam", fparam, self.model.fitting.numb_fparam, 1)
         frame.aparam = self._parameter("aparam", aparam, self.model.fitting.numb_aparam, frame.natoms)
         self._tell_overflow(frame.max_neighbors())
         device = self.descriptor.davg.device
         with torch.no_grad():
-            out = self(frame.to(device))
-        arrays = [t.cpu().numpy() for t in out]
-        return Prediction(float(arrays[0][0]), arrays[1], arrays[2], arrays[3][0], arrays[4])
+            energy, atom_energy, force, virial, shares = self(frame.to(device), atom_virial)
+        per_atom = [None if t is None else t.cpu().numpy() for t in (atom_energy, force, shares)]
+        return Prediction(float(energy[0]), *per_atom[:2], virial[0].cpu().numpy(), per_atom[2])
 
     def _parameter(self, name, value, width, rows):
         if width == 0:

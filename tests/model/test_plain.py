@@ -95,7 +95,7 @@ def test_energy_force_virial_and_weight_gradients(random_model, frame, shape):
     energy = plain(potential, x, strain, atype, fparam, aparam)
     dx, dstrain = torch.autograd.grad(energy, (x, strain), create_graph=True)
     batch = batches.from_frame(coord, atype, BOX, [True] * 3, potential.rcut, 2, fparam, aparam)
-    found = potential(batch)
+    found = potential(batch, atom_virial=True)
 
     scale = 1 + energy.detach().abs()
     assert (found.energy[0] - energy).abs() < RTOL * scale
@@ -131,9 +131,9 @@ def test_batch_equals_frames_one_by_one(random_model, frame):
     rng = np.random.default_rng(5)
     coords = [coord, coord + rng.normal(0, 0.1, coord.shape), coord[:5]]
     frames = [batches.from_frame(c, atype[: len(c)], BOX, [True] * 3, potential.rcut, 2) for c in coords]
-    together = potential(batches.collate(frames))
-    apart = [potential(f) for f in frames]
-    for key in ("energy", "atom_energy", "force", "virial"):
+    together = potential(batches.collate(frames), atom_virial=True)
+    apart = [potential(f, atom_virial=True) for f in frames]
+    for key in ("energy", "atom_energy", "force", "virial", "atom_virial"):
         joined = torch.cat([getattr(p, key) for p in apart])
         torch.testing.assert_close(getattr(together, key), joined, rtol=1e-12, atol=1e-12)
 
@@ -141,9 +141,9 @@ def test_batch_equals_frames_one_by_one(random_model, frame):
 def test_memory_blocks_change_nothing(random_model, frame, monkeypatch):
     coord, atype = frame
     potential = DeepPot(random_model(sel=50))
-    whole = potential.evaluate(coord, atype, BOX, [True] * 3)
+    whole = potential.evaluate(coord, atype, BOX, [True] * 3, atom_virial=True)
     monkeypatch.setattr("deepmd_lite.model.potential.PAIRS_AT_ONCE", 1)
-    parts = potential.evaluate(coord, atype, BOX, [True] * 3)
+    parts = potential.evaluate(coord, atype, BOX, [True] * 3, atom_virial=True)
     for a, b in zip(whole, parts):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 

@@ -27,7 +27,7 @@ class Case(NamedTuple):
     def evaluate(self, **changes):
         """The prediction for this structure with ``changes``."""
         potential, *structure = self._replace(**changes)
-        return potential.evaluate(*structure)
+        return potential.evaluate(*structure, atom_virial=True)
 
 
 def golden(name, pbc, sel=None):
