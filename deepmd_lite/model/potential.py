@@ -203,6 +203,6 @@ class DeepPot(nn.Module):
         self._overflow_told = True
         warnings.warn(
             f"an atom has {found} neighbors within {self.rcut:g} Å, more than the model's sel = "
-            f"{list(self.sel)}: they all count (nothing is truncated), but the model was not trained for such a density",
+            f"{list(self.sel)}: they all count, nothing is truncated, but the model was not trained for such density",
             stacklevel=4,
         )

@@ -137,7 +137,8 @@ class Trainer:
         weights = sum(p.numel() for p in self.potential.parameters())
         return (
             f"{weights} weights, {list(self.potential.type_map)}, sel {list(self.potential.sel)}; "
-            f"{frames} frames to train on, {held_back} to validate; {self.config.training.numb_steps} steps on {self.device}"
+            f"{frames} frames to train on, {held_back} to validate; "
+            f"{self.config.training.numb_steps} steps on {self.device}"
         )
 
     def run(self):
