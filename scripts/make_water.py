@@ -253,12 +253,15 @@ def main():
         check(paths[300])
         return
     start, total = time.monotonic(), 0
-    while True:
-        counts = [label(path, PBE, f"{args.out}#/{t}K", limit=ROUND) for t, path in paths.items()]
-        if not any(c.labelled for c in counts):
-            break
-        total += sum(c.labelled for c in counts)
-        print(f"{total} frames in {time.monotonic() - start:.0f} s, {counts}", flush=True)
+    with PBE() as calc:
+        while True:
+            counts = [
+                label(path, lambda: calc, f"{args.out}#/{t}K", limit=ROUND) for t, path in paths.items()
+            ]
+            if not any(c.labelled for c in counts):
+                break
+            total += sum(c.labelled for c in counts)
+            print(f"{total} frames in {time.monotonic() - start:.0f} s, {counts}", flush=True)
     print(
         f"{args.out}: {sum(c.found for c in counts)} frames, {sum(c.skipped for c in counts)} without label"
     )
