@@ -218,7 +218,24 @@ def test_langevin_run_written_to_a_trajectory(atoms, tmp_path):
     np.testing.assert_array_equal(last.get_forces(), atoms.get_forces())
 
 
-def test_parameters_of_frames_and_atoms_are_asked_for(atoms):
+def test_a_frame_parameter_set_anew_is_seen(atoms):
+    """A model whose nets read one fparam, through a weight of 0.1."""
+    model = DeepPot.load(ALLOY).to_model()
+    nets = [
+        [replace(net[0], w=np.vstack((net[0].w, np.full((1, net[0].w.shape[1]), 0.1)))), *net[1:]]
+        for net in model.fitting.nets
+    ]
+    one = {"numb_fparam": 1, "fparam_avg": np.zeros(1), "fparam_inv_std": np.ones(1)}
+    calc = DP(DeepPot(replace(model, fitting=replace(model.fitting, nets=nets, **one))), fparam=[0.0])
+    assert calc.get_potential_energy(atoms) == pytest.approx(atoms.get_potential_energy(), rel=ROUNDING)
+    calc.set(fparam=[0.5])
+    assert abs(calc.get_potential_energy(atoms) - atoms.get_potential_energy()) > 0.01  # eV
+    calc.set(fparam=None)
+    with pytest.raises(ConfigError, match="fparam"):
+        calc.get_potential_energy(atoms)
+
+
+def test_parameters_that_the_model_does_not_have_are_refused(atoms):
     for name in ("fparam", "aparam"):
         with pytest.raises(ConfigError, match=name):
             DP(ALLOY, **{name: [1.0]}).get_potential_energy(atoms)
