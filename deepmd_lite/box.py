@@ -37,8 +37,8 @@ class Ghosts(NamedTuple):
 
 
 def check_coord(coord):
-    """``coord`` as a contiguous (natoms, 3) float64 array; DomainError where a value is not finite."""
-    coord = np.ascontiguousarray(coord, dtype=np.float64)
+    """``coord`` as a (natoms, 3) float64 array that kernels take; DomainError where a value is not finite."""
+    coord = np.require(coord, np.float64, ["C", "ALIGNED", "WRITEABLE"])
     if coord.ndim != 2 or coord.shape[1] != 3:
         raise DomainError(f"expected coordinates of shape (natoms, 3), found {coord.shape}")
     if not np.isfinite(coord).all():
@@ -78,7 +78,7 @@ def complete_cell(box, pbc):
     pbc = pbc.astype(bool)
     if not pbc.any():
         return np.eye(3)
-    cell = np.zeros((3, 3)) if box is None else np.array(box, dtype=np.float64)
+    cell = np.zeros((3, 3)) if box is None else np.array(box, dtype=np.float64, order="C")
     if cell.shape != (3, 3):
         raise DomainError(f"expected a cell of shape (3, 3), vectors in rows, found {cell.shape}")
     if not np.isfinite(cell).all():
