@@ -4,6 +4,7 @@ Exit codes: 0; 2 for bad input or usage (one line on stderr; ``--debug`` shows t
 that failed; 143 or 130 after a SIGTERM or Ctrl-C that left a checkpoint.
 """
 
+import errno
 import sys
 import warnings
 from pathlib import Path
@@ -84,7 +85,9 @@ def convert(
         length=length,
     )
     for system, address in zip(done.systems, done.addresses):
-        console.print(f"{system.formula}: {system.nframes} frames in {address}", highlight=False, markup=False)
+        console.print(
+            f"{system.formula}: {system.nframes} frames in {address}", highlight=False, markup=False
+        )
     for note in done.notes:
         console.print(f"note: {note}", style="yellow", highlight=False, markup=False)
 
@@ -299,4 +302,9 @@ def main():
         if "--debug" in sys.argv:
             raise
         print(f"dplite: {e}", file=sys.stderr)
-        sys.exit(1 if isinstance(e, TrainingError) else 2)
+        failed = isinstance(e, TrainingError) or getattr(e, "errno", None) in (
+            errno.ENOSPC,
+            errno.EFBIG,
+            errno.EIO,
+        )
+        sys.exit(1 if failed else 2)

@@ -1,6 +1,6 @@
 """The whole job on the shipped data: split, train, test, molecular dynamics, pictures, a table of figures.
 
-usage: python scripts/quickstart.py [--out quickstart] [--steps 8000] [--picoseconds 4]
+usage: python scripts/quickstart.py [--out quickstart] [--steps 6000] [--picoseconds 2]
 
 Every ``dplite`` command that runs is printed first, so that it can be run by hand. What is already in the
 output folder is used again: training goes on from its checkpoint, finished parts are skipped.
@@ -117,8 +117,8 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("quickstart"), help="folder of the results")
-    parser.add_argument("--steps", type=int, default=8000, help="training steps")
-    parser.add_argument("--picoseconds", type=float, default=4.0, help="of each molecular dynamics run")
+    parser.add_argument("--steps", type=int, default=6000, help="training steps")
+    parser.add_argument("--picoseconds", type=float, default=2.0, help="of each molecular dynamics run")
     options = parser.parse_args()
     columns = {
         "system": "left",

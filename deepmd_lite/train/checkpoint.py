@@ -34,6 +34,15 @@ def save(path, potential, optimizer, step, best):
     write_model(path, potential.to_model(), training=arrays)
 
 
+def check_training(path):
+    """Raise ModelFileError unless a file is a checkpoint."""
+    with open_guarded(path, ModelFileError) as root:
+        if "training" not in root:
+            raise ModelFileError(
+                f"{path}: expected a checkpoint, found a model alone; start from it with --init-model"
+            )
+
+
 def load_training(path, potential, optimizer):
     """Put Adam's moments back; the weights come from `model_file.read_model`.
 
@@ -47,13 +56,9 @@ def load_training(path, potential, optimizer):
     Raises
     ------
     ModelFileError
-        If the file is damaged, holds no training state, or the state of another model.
+        If the file is damaged, or holds the state of another model.
     """
     with open_guarded(path, ModelFileError) as root:
-        if "training" not in root:
-            raise ModelFileError(
-                f"{path}: expected a checkpoint, found a model alone; start from it with --init-model"
-            )
         group = root.group("training")
         for name, parameter in potential.named_parameters():
             if "exp_avg" in group and name in group.group("exp_avg"):

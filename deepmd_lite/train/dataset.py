@@ -36,16 +36,29 @@ def prepare(systems, rcut, ntypes, numb_fparam=0, numb_aparam=0):
     Raises
     ------
     DataError
-        No frames, no labels, overlapping atoms, or missing fparam / aparam; names the system and frame.
+        No frames, overlapping atoms, or missing fparam / aparam; names the system and frame.
     """
     if not systems or all(len(s.coord) == 0 for s in systems):
         raise DataError("no frames to train on: expected at least one system with one frame")
-    for s in systems:
-        if not any(s.found.get(k, np.zeros(1, bool)).any() for k in ("energy", "force", "virial")):
-            raise DataError(f"{s.name}: expected energy, force or virial labels, found none")
     return [
         [_frame(s, k, rcut, ntypes, numb_fparam, numb_aparam) for k in range(len(s.coord))] for s in systems
     ]
+
+
+def check_labels(systems, loss):
+    """Raise DataError where a system has none of the labels that the loss (`config.Loss`) counts."""
+    wanted = [
+        k
+        for k in ("energy", "force", "virial")
+        if any(getattr(loss, f"{p}_pref_{k[0]}") for p in ("start", "limit"))
+    ]
+    for s in systems:
+        if not any(s.found[k].any() for k in wanted if k in s.found):
+            found = [k for k in s.found if s.found[k].any()]
+            raise DataError(
+                f"{s.name}: the loss counts {', '.join(wanted)}, the frames have {', '.join(found) or 'no labels'}; "
+                "set the prefactors of the labels that are there"
+            )
 
 
 def _frame(s, k, rcut, ntypes, numb_fparam, numb_aparam):
@@ -122,7 +135,9 @@ class Sampler:
         self.systems = [frames for frames in prepared if frames]
         sizes = size if isinstance(size, list) else [size] * len(self.systems)
         if len(sizes) != len(self.systems):
-            raise ConfigError(f"batch_size lists {len(sizes)} numbers for {len(self.systems)} systems")
+            raise ConfigError(
+                f"batch_size: expected {len(self.systems)} numbers, one for each system, found {len(sizes)}"
+            )
         self.sizes = [batch_size(b, frames[0].batch.natoms) for b, frames in zip(sizes, self.systems)]
         self.counts = [-(-len(frames) // b) for b, frames in zip(self.sizes, self.systems)]
         self.seed, self.probabilities = seed, probabilities

@@ -9,7 +9,9 @@ from deepmd_lite.errors import ConfigError
 from deepmd_lite.frames.store import read_systems
 from deepmd_lite.train.dataset import prepare
 from deepmd_lite.train.start import choose_sel
+from deepmd_lite.train.trainer import make_folder
 
+RCUT_SMTH = 0.5  # Å
 SIZES = {  # embedding net, axis_neuron, fitting net
     "small": ([8, 16, 32], 8, [64, 64, 64]),
     "large": ([25, 50, 100], 16, [240, 240, 240]),  # the size of the DeePMD papers
@@ -33,14 +35,19 @@ def make_input(data, validation=None, *, rcut=6.0, size="large", steps=None, typ
 
     Notes
     -----
-    ``sel`` is the largest number of neighbors found, plus 10 %. The batch holds at least 32 atoms. The virial
-    enters the loss when the data have it.
+    ``sel`` is the largest number of neighbors found, plus 10 %. The batch holds at least 96 atoms: on the shipped
+    frames larger batches with a larger learning rate reached smaller errors in the same time than DeePMD-kit's 32
+    atoms, 0.001 and exponential decay. The virial enters the loss when the data have it.
     """
+    if size not in SIZES:
+        raise ConfigError(f"--size: expected one of {', '.join(SIZES)}, found {size}")
+    if steps is not None and steps < 1:
+        raise ConfigError(f"--steps: expected 1 or more, found {steps}")
+    if rcut <= RCUT_SMTH:
+        raise ConfigError(f"--rcut: expected more than {RCUT_SMTH} Å, found {rcut}")
     systems = read_systems(data, tuple(type_map) if type_map else None)
     names = tuple(type_map or dict.fromkeys(e for s in systems for e in s.type_map))
     prepared = prepare([s.remapped(names) for s in systems], rcut, len(names))
-    if size not in SIZES:
-        raise ConfigError(f"size: expected one of {', '.join(SIZES)}, found {size}")
     neuron, axis_neuron, fitting = SIZES[size]
     nframes = sum(len(s.coord) for s in systems)
     steps = steps or min(1_000_000, max(10_000, 200 * nframes))
@@ -52,7 +59,7 @@ def make_input(data, validation=None, *, rcut=6.0, size="large", steps=None, typ
                 "type": "se_e2_a",
                 "sel": list(choose_sel("auto", prepared)),
                 "rcut": rcut,
-                "rcut_smth": 0.5,
+                "rcut_smth": RCUT_SMTH,
                 "neuron": neuron,
                 "axis_neuron": axis_neuron,
                 "type_one_side": True,
@@ -60,23 +67,18 @@ def make_input(data, validation=None, *, rcut=6.0, size="large", steps=None, typ
             },
             "fitting_net": {"neuron": fitting, "resnet_dt": True, "seed": 1},
         },
-        "learning_rate": {
-            "type": "exp",
-            "start_lr": 0.001,
-            "stop_lr": 3.51e-8,
-            "decay_steps": max(1, min(5000, steps // 100)),
-        },
+        "learning_rate": {"type": "cosine", "start_lr": 0.003, "stop_lr": 1e-6},
         "loss": {
             "type": "ener",
             "start_pref_e": 0.02,
             "limit_pref_e": 1,
             "start_pref_f": 1000,
-            "limit_pref_f": 1,
+            "limit_pref_f": 10,
             "start_pref_v": 0.02 if has_virial else 0,
             "limit_pref_v": 1 if has_virial else 0,
         },
         "training": {
-            "training_data": {"systems": data, "batch_size": "auto"},
+            "training_data": {"systems": data, "batch_size": "auto:96"},
             **({"validation_data": {"systems": validation, "numb_btch": 3}} if validation else {}),
             "numb_steps": steps,
             "seed": 1,
@@ -99,7 +101,7 @@ def write_input(path, *, data, validation=None, overwrite=False, **settings):
         if section in made["training"]:
             entry = made["training"][section]
             entry["systems"] = [os.path.relpath(s, path.parent) for s in entry["systems"]]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     text = json.dumps(made, indent=2)
     text = re.sub(
         r"\[\s+([^][{}]*?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text

@@ -37,7 +37,10 @@ class Schedule:
             return self.start_lr * (f + (1 - f) * step / self.warmup_steps)
         t, total = step - self.warmup_steps, max(1, self.numb_steps - self.warmup_steps)
         if self.type == "cosine":
-            return self.stop_lr + (self.start_lr - self.stop_lr) * (1 + math.cos(math.pi * min(1, t / total))) / 2
+            return (
+                self.stop_lr
+                + (self.start_lr - self.stop_lr) * (1 + math.cos(math.pi * min(1, t / total))) / 2
+            )
         decay_steps = self.decay_steps
         if decay_steps >= total:
             decay_steps = 100 if total // 10 > 100 else total // 100 + 1

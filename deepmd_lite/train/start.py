@@ -27,6 +27,28 @@ def choose_sel(setting, prepared):
     return tuple(int(-(-max(n, 1) * factor // 4) * 4) for n in largest)
 
 
+def check_same_model(model, section):
+    """The model file that is continued, if it is what the input's model section describes; else ConfigError.
+
+    ``sel`` may be ``auto``: the file's stands. Statistics, energies and weights always come from the file.
+    """
+    wanted = {} if section.type_map is None else {"type_map": (section.type_map, model.type_map)}
+    for key in ("pair_exclude_types", "atom_exclude_types"):
+        wanted[key] = getattr(section, key), getattr(model, key)
+    for part, asked, found in (
+        ("descriptor", section.descriptor, model.descriptor),
+        ("fitting_net", section.fitting_net, model.fitting),
+    ):
+        shared = sorted(set(type(asked).model_fields) & set(vars(found)) - {"atom_ener", "set_davg_zero"})
+        wanted |= {f"{part}.{key}": (getattr(asked, key), getattr(found, key)) for key in shared}
+    if isinstance(section.descriptor.sel, str):
+        del wanted["descriptor.sel"]
+    for key, (asked, found) in wanted.items():
+        if np.shape(asked) != np.shape(found) or np.any(np.asarray(asked) != np.asarray(found)):
+            raise ConfigError(f"model.{key}: the input says {asked}, the model file {found}; make them equal")
+    return model
+
+
 def new_model(config, type_map, prepared):
     """A `model_file.Model` with random weights, and statistics and energies per element from the frames.
 

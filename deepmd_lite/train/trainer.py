@@ -19,11 +19,18 @@ from deepmd_lite.frames.store import read_systems
 from deepmd_lite.model.potential import DeepPot
 from deepmd_lite.model_file import read_model
 from deepmd_lite.train import checkpoint
-from deepmd_lite.train.dataset import Sampler, check_sel, collate, prepare, system_probabilities
+from deepmd_lite.train.dataset import (
+    Sampler,
+    check_labels,
+    check_sel,
+    collate,
+    prepare,
+    system_probabilities,
+)
 from deepmd_lite.train.lcurve import LearningCurve
 from deepmd_lite.train.loss import Errors, Loss
 from deepmd_lite.train.schedule import Schedule
-from deepmd_lite.train.start import new_model
+from deepmd_lite.train.start import check_same_model, new_model
 
 
 class Stopped(Exception):
@@ -32,6 +39,14 @@ class Stopped(Exception):
     def __init__(self, number, step):
         super().__init__(f"stopped by {signal.Signals(number).name} after step {step}; checkpoint written")
         self.code = 128 + number
+
+
+def make_folder(path):
+    """Make a folder where there is none; ConfigError where a file is in the way."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot make this folder ({e.strerror})") from None
 
 
 class Trainer:
@@ -59,10 +74,23 @@ class Trainer:
         if restart and init_model:
             raise ConfigError("give either a checkpoint to restart from or a model to start from, not both")
         self.config, self.folder, self.progress = config, Path(folder), progress
-        self.folder.mkdir(parents=True, exist_ok=True)
-        torch.manual_seed(config.training.seed or 0)
+        curve = self.folder / config.training.disp_file
+        make_folder(self.folder)
+        if not curve.parent.is_dir():
+            raise ConfigError(
+                f"training.disp_file: there is no folder {curve.parent}; make it or use another name"
+            )
+        if restart:
+            checkpoint.check_training(restart)
         start = restart or init_model
-        self.potential = self._load_data(None if start is None else read_model(start))
+        model = None if start is None else check_same_model(read_model(start), config.model)
+
+        prepared = self._prepare(config.training.training_data, None if model is None else model.type_map)
+        self.potential = DeepPot(model or new_model(config, self.type_map, prepared))
+        self.sampler = self._sampler(prepared, config.training.training_data)
+        held_back = config.training.validation_data
+        self.validation = held_back and self._sampler(self._prepare(held_back, self.type_map), held_back)
+
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.potential.to(self.device)
         self.potential.descriptor.nets.requires_grad_(config.model.descriptor.trainable)
@@ -74,61 +102,38 @@ class Trainer:
         if restart:
             self.step, self.best = checkpoint.load_training(restart, self.potential, self.optimizer)
         self.lcurve = LearningCurve(
-            self.folder / config.training.disp_file,
-            keep=self.step,
-            validation=bool(self.validation),
-            loss=config.loss,
+            curve, self.step, validation=self.validation is not None, loss=config.loss
         )
 
-    def _load_data(self, model):
-        """Read and prepare the frames; the potential to train, new or from a model file."""
-        c = self.config
-        names = tuple(c.model.type_map or ()) or None
-        systems = read_systems(c.training.training_data.systems, names)
-        names = names or tuple(dict.fromkeys(e for s in systems for e in s.type_map))
-        systems = [s.remapped(names) for s in systems]
-        if model is not None and tuple(model.type_map) != names:
-            raise ConfigError(f"the model's type_map is {list(model.type_map)}, the input's {list(names)}")
-        shape = (
-            c.model.descriptor.rcut,
-            len(names),
-            c.model.fitting_net.numb_fparam,
-            c.model.fitting_net.numb_aparam,
+    def _prepare(self, data, type_map):
+        """Read the frames of a data section and find their neighbors; sets ``type_map``."""
+        section = self.config.model
+        names = section.type_map or type_map
+        systems = read_systems(data.systems, names and tuple(names))
+        self.type_map = tuple(names or dict.fromkeys(e for s in systems for e in s.type_map))
+        check_labels(systems, self.config.loss)
+        return prepare(
+            [s.remapped(self.type_map) for s in systems],
+            section.descriptor.rcut,
+            len(self.type_map),
+            section.fitting_net.numb_fparam,
+            section.fitting_net.numb_aparam,
         )
-        prepared = prepare(systems, *shape)
-        potential = DeepPot(model if model is not None else new_model(c, names, prepared))
-        self._check_same_shape(model)
-        check_sel(prepared, potential.sel)
-        data = c.training.training_data
-        seed = c.training.seed or 0
-        self.sampler = Sampler(prepared, data.batch_size, seed)
-        p = data.sys_probs or system_probabilities(data.auto_prob, self.sampler.counts)
-        self.sampler.probabilities = p
-        self.validation, held_back = None, c.training.validation_data
-        if held_back is not None:
-            rest = prepare(read_systems(held_back.systems, names), *shape)
-            check_sel(rest, potential.sel)
-            self.validation = Sampler(rest, held_back.batch_size, seed + 1)
-        return potential
 
-    def _check_same_shape(self, model):
-        """Refuse an input whose model section differs from the model file that is continued."""
-        if model is None:
-            return
-        d, f, section = model.descriptor, model.fitting, self.config.model
-        wanted = {
-            "descriptor.rcut": (d.rcut, section.descriptor.rcut),
-            "descriptor.rcut_smth": (d.rcut_smth, section.descriptor.rcut_smth),
-            "descriptor.neuron": (list(d.neuron), list(section.descriptor.neuron)),
-            "descriptor.axis_neuron": (d.axis_neuron, section.descriptor.axis_neuron),
-            "descriptor.type_one_side": (d.type_one_side, section.descriptor.type_one_side),
-            "fitting_net.neuron": (list(f.neuron), list(section.fitting_net.neuron)),
-        }
-        for key, (found, asked) in wanted.items():
-            if found != asked:
-                raise ConfigError(
-                    f"model.{key}: the input says {asked}, the model file {found}; make them equal"
-                )
+    def _sampler(self, prepared, data):
+        """Batches of the frames of a data section."""
+        check_sel(prepared, self.potential.sel)
+        seed = self.config.training.seed or 0
+        held_back = data is self.config.training.validation_data
+        sampler = Sampler(prepared, data.batch_size, seed + held_back)
+        if not held_back:
+            sampler.probabilities = data.sys_probs or system_probabilities(data.auto_prob, sampler.counts)
+        if sampler.probabilities is not None and len(sampler.probabilities) != len(sampler.systems):
+            raise ConfigError(
+                f"training_data.sys_probs: expected {len(sampler.systems)} numbers, one for each system, "
+                f"found {len(sampler.probabilities)}"
+            )
+        return sampler
 
     def summary(self):
         """One line on what is trained on what."""
@@ -180,7 +185,7 @@ class Trainer:
             names = ", ".join(f"{f.system} frame {f.index}" for f in frames)
             raise TrainingError(
                 f"step {self.step + 1}: the loss is {errors.loss.item()} on {names}; look at those frames "
-                "(dplite check) or lower learning_rate.start_lr. The last checkpoint is kept"
+                "(dplite check) or lower learning_rate.start_lr"
             )
         errors.loss.backward()
         if self.config.training.gradient_max_norm > 0:

@@ -13,6 +13,7 @@ from deepmd_lite.model.potential import Prediction
 from deepmd_lite.train.dataset import (
     Sampler,
     batch_size,
+    check_labels,
     check_sel,
     collate,
     max_neighbors,
@@ -158,8 +159,10 @@ def test_collate_keeps_labels_with_their_frames(prepared):
     assert torch.equal(labels.force[9:18], prepared[0][1].labels.force)
 
 
-def test_no_labels(frames):
+def test_labels_must_be_there_for_the_loss(frames, task):
     (system,) = read_systems(f"{frames}#/train", ("O", "H"))
-    system.labels, system.found = {}, {}
-    with pytest.raises(DataError, match="expected energy, force or virial labels, found none"):
-        prepare([system], 4.0, 2)
+    check_labels([system], parse_config(task).loss)
+    system.labels, system.found = {}, {"energy": np.ones(8, bool)}
+    only_force = parse_config({**task, "loss": {"start_pref_e": 0, "limit_pref_e": 0}}).loss
+    with pytest.raises(DataError, match="the loss counts force, the frames have energy"):
+        check_labels([system], only_force)

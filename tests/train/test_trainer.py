@@ -87,9 +87,38 @@ def test_start_from_a_model(task, write_input, tmp_path):
         assert np.array_equal(a, b.detach().numpy())
     with pytest.raises(ModelFileError, match="expected a checkpoint"):
         Trainer(load_config(write_input(task)), tmp_path / "again", restart=tmp_path / "model.dp")
-    task["model"]["fitting_net"]["neuron"] = [5]
-    with pytest.raises(ConfigError, match=r"fitting_net.neuron: the input says \[5\]"):
-        Trainer(load_config(write_input(task)), tmp_path / "again", init_model=tmp_path / "model.dp")
+
+
+@pytest.mark.parametrize(
+    "part, key, value",
+    [
+        ("fitting_net", "neuron", [5]),
+        ("descriptor", "sel", [8, 8]),
+        ("descriptor", "activation_function", "gelu"),
+        ("descriptor", "resnet_dt", True),
+    ],
+)
+def test_continuing_another_model_is_refused(task, write_input, tmp_path, part, key, value):
+    Trainer(load_config(write_input(task)), tmp_path).run()
+    task["model"][part][key] = value
+    for how in ("init_model", "restart"):
+        with pytest.raises(ConfigError, match=rf"model.{part}.{key}: the input says .*, the model file"):
+            Trainer(load_config(write_input(task)), tmp_path / "again", **{how: tmp_path / "model.ckpt.dp"})
+
+
+def test_probabilities_for_every_system(task, write_input, tmp_path):
+    task["training"]["training_data"]["sys_probs"] = [0.5, 0.5]
+    with pytest.raises(ConfigError, match="sys_probs: expected 1 numbers, one for each system, found 2"):
+        Trainer(load_config(write_input(task)), tmp_path)
+
+
+def test_folders_in_the_way(task, write_input, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot make this folder"):
+        Trainer(load_config(write_input(task)), tmp_path / "file")
+    task["training"]["disp_file"] = "nowhere/lcurve.out"
+    with pytest.raises(ConfigError, match="there is no folder"):
+        Trainer(load_config(write_input(task)), tmp_path)
 
 
 def test_float32_nets(task, write_input, tmp_path):
