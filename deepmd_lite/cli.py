@@ -24,6 +24,12 @@ app = typer.Typer(
 )
 console = Console()
 
+
+def say(text, style=None):
+    """Print a line as it is, however wide the terminal."""
+    console.print(text, style=style, soft_wrap=True, highlight=False, markup=False)
+
+
 Frames = Annotated[
     list[str],
     typer.Option("-s", "--system", help="Frames: a folder, a glob, file.h5 or file.h5#/SYS; repeatable."),
@@ -85,11 +91,9 @@ def convert(
         length=length,
     )
     for system, address in zip(done.systems, done.addresses):
-        console.print(
-            f"{system.formula}: {system.nframes} frames in {address}", highlight=False, markup=False
-        )
+        say(f"{system.formula}: {system.nframes} frames in {address}")
     for note in done.notes:
-        console.print(f"note: {note}", style="yellow", highlight=False, markup=False)
+        say(f"note: {note}", "yellow")
 
 
 @app.command()
@@ -119,7 +123,7 @@ def label(
             progress=lambda done, total, skipped: bar.update(task, completed=done, total=total),
         )
     counts = f"{summary.labelled} frames labelled, {summary.found} were there, {summary.skipped} failed"
-    console.print(f"{out}: {counts}", highlight=False, markup=False)
+    say(f"{out}: {counts}")
     if summary.skipped:
         raise typer.Exit(1)
 
@@ -164,9 +168,7 @@ def split(
         raise ConfigError(f"--fractions {fractions}: expected numbers like 0.8,0.1,0.1") from None
     parts = share_out(read_systems(data), numbers, seed=seed, blocks=blocks)
     for part, path in write_split(parts, out).items():
-        console.print(
-            f"{part}: {sum(s.nframes for s in getattr(parts, part))} frames in {path}", highlight=False
-        )
+        say(f"{part}: {sum(s.nframes for s in getattr(parts, part))} frames in {path}")
 
 
 def _words(text):
@@ -195,11 +197,10 @@ def init(
         out, data=data, validation=validation, rcut=rcut, size=size, steps=steps, overwrite=force
     )
     sel = settings["model"]["descriptor"]["sel"]
-    console.print(
-        f"wrote {out}: {settings['training']['numb_steps']} steps, {settings['model']['type_map']}, sel {sel}",
-        highlight=False,
+    say(
+        f"wrote {out}: {settings['training']['numb_steps']} steps, {settings['model']['type_map']}, sel {sel}"
     )
-    console.print(f"next: dplite train {out}", highlight=False)
+    say(f"next: dplite train {out}")
 
 
 @app.command()
@@ -220,9 +221,9 @@ def train(
 
     config = load_config(input)
     for line in config.ignored:
-        console.print(f"ignored: {line}", style="yellow", highlight=False, markup=False)
+        say(f"ignored: {line}", "yellow")
     trainer = Trainer(config, folder, restart=restart, init_model=init_model)
-    console.print(trainer.summary(), highlight=False, markup=False)
+    say(trainer.summary())
     try:
         with TrainingProgress(console, config.training.numb_steps, trainer.step) as trainer.progress:
             model = trainer.run()
@@ -232,7 +233,7 @@ def train(
     from deepmd_lite.evaluate.plots import learning_curve
 
     picture = learning_curve(trainer.lcurve.path, trainer.folder / "lcurve.png")
-    console.print(f"wrote {model}, {trainer.lcurve.path} and {picture}", highlight=False)
+    say(f"wrote {model}, {trainer.lcurve.path} and {picture}")
 
 
 @app.command()
@@ -252,7 +253,7 @@ def test(
     console.print(report.table())
     console.print(report.element_table())
     if plots:
-        console.print(f"wrote {plots}", highlight=False)
+        say(f"wrote {plots}")
 
 
 @app.command("model-devi")
@@ -282,7 +283,7 @@ def model_devi(
     )
     deviations.write(out, atomic)
     console.print(deviations.table())
-    console.print(f"wrote {out}", highlight=False)
+    say(f"wrote {out}")
 
 
 @app.command()

@@ -40,7 +40,7 @@ console = Console()
 def dplite(*arguments):
     """Print a dplite command and run it."""
     words = [str(a) for a in arguments]
-    console.print(f"\n[bold]$ dplite {shlex.join(words)}", highlight=False)
+    console.print(f"\n[bold]$ dplite {shlex.join(words)}", highlight=False, soft_wrap=True)
     subprocess.run([sys.executable, "-m", "deepmd_lite", *words], check=True)
 
 
@@ -148,7 +148,7 @@ def main():
     console.print()
     console.print(table)
     for picture in sorted(options.out.rglob("*.png")):
-        console.print(str(picture), highlight=False)
+        console.print(str(picture), highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":
