@@ -2,6 +2,11 @@
 
 import json
 import math
+import re
+from itertools import islice
+
+SHOWN = 5  # places of one token in a message
+TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|[^\s,:\[\]{}]+')
 
 
 def parse(text, error):
@@ -25,7 +30,7 @@ def parse(text, error):
     """
 
     def refuse(number):
-        raise error(f"expected finite numbers, found {number:.40}")
+        raise error(f"{_lines(text, number)}expected finite numbers, found {number:.40}")
 
     def finite(digits):
         return float(digits) if math.isfinite(float(digits)) else refuse(digits)
@@ -34,7 +39,8 @@ def parse(text, error):
         found = {}
         for key, value in pairs:
             if key in found:
-                raise error(f"expected each key once, found {key!r:.60} twice in one object")
+                place = _lines(text, f'"{key}"')
+                raise error(f"{place}expected each key once, found {key!r:.60} twice in one object")
             found[key] = value
         return found
 
@@ -51,6 +57,14 @@ def parse(text, error):
     if not isinstance(tree, dict):
         raise error(f"expected a JSON object, found a {type(tree).__name__}")
     return tree
+
+
+def _lines(text, token):
+    """Where a token stands, as ``line 3: `` or ``lines 3, 5: ``; empty where it is spelled otherwise."""
+    starts = list(islice((m.start() for m in TOKEN.finditer(text) if m.group() == token), SHOWN + 1))
+    lines = sorted({text.count("\n", 0, start) + 1 for start in starts[:SHOWN]})
+    more = " ..." if len(starts) > SHOWN else ""
+    return f"line{'s' * (len(lines) > 1)} {', '.join(map(str, lines))}{more}: " if lines else ""
 
 
 def _where(text, reason):

@@ -7,6 +7,6 @@
 """
 
 from deepmd_lite.config.reading import load_config, parse_config
-from deepmd_lite.config.schema import ACTIVATIONS, PRECISIONS, SILUT, Config
+from deepmd_lite.config.schema import ACTIVATIONS, MAX_RCUT, PRECISIONS, SILUT, Config
 
-__all__ = ["ACTIVATIONS", "PRECISIONS", "SILUT", "Config", "load_config", "parse_config"]
+__all__ = ["ACTIVATIONS", "MAX_RCUT", "PRECISIONS", "SILUT", "Config", "load_config", "parse_config"]

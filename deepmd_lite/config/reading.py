@@ -137,10 +137,14 @@ def _sections(section: type[Section], where: str = ""):
 
 
 def _message(error: dict) -> str:
-    place = ".".join(str(part) for part in error["loc"]) or "input"
+    place = "".join(f"{part}." for part in error["loc"])[:-1]
+    place = f"{place}: " if place else ""
     if error["type"] == "missing":
-        return f"{place}: expected this key, found none"
+        return f"{place}expected this key, found none"
     if error["type"] == "value_error":
-        return f"{place}: {error['ctx']['error']}"
+        return f"{place}{error['ctx']['error']}"
     expected = error["msg"].replace("Input should be", "expected").replace(" a valid ", " ")
-    return f"{place}: {expected}, found {error['input']!r:.60}"
+    if error["type"] == "model_type":
+        expected = "expected an object"
+    found = "null" if error["input"] is None else f"{error['input']!r:.60}"
+    return f"{place}{expected}, found {found}"

@@ -31,6 +31,7 @@ from pydantic import (
 ACTIVATIONS = ("tanh", "relu", "gelu", "gelu_tf", "relu6", "softplus", "sigmoid", "silu", "none", "linear")
 SILUT = r"silut(:\d+(\.\d+)?)?"  # silut:T, silu continued by a tanh above T
 PRECISIONS = dict(default="float64", double="float64", float64="float64", single="float32", float32="float32")
+MAX_RCUT = 30.0  # Å; beyond it, ten thousand neighbors an atom fill the memory
 
 
 def _activation(name: str) -> str:
@@ -43,6 +44,12 @@ def _precision(name: str) -> str:
     if name not in PRECISIONS:
         raise ValueError(f"expected default, float64 or float32, found {name!r}")
     return PRECISIONS[name]
+
+
+def _rcut(value: float) -> float:
+    if value > MAX_RCUT:
+        raise ValueError(f"expected at most {MAX_RCUT:g} Å, found {value:g}")
+    return value
 
 
 def _is_count(value: Any) -> bool:
@@ -97,7 +104,7 @@ class Descriptor(Section):
 
     type: Literal["se_e2_a", "se_a"] = "se_e2_a"
     sel: Annotated[list[int] | str, BeforeValidator(_sel)] = "auto"
-    rcut: PositiveFloat = 6.0
+    rcut: Annotated[PositiveFloat, AfterValidator(_rcut)] = 6.0
     rcut_smth: NonNegativeFloat = 0.5
     neuron: Neuron = [10, 20, 40]
     axis_neuron: PositiveInt = 4
@@ -216,6 +223,9 @@ class LearningRate(Section):
             raise ValueError("expected stop_lr or stop_lr_ratio, found both")
         if self.warmup_steps and self.warmup_ratio is not None:
             raise ValueError("expected warmup_steps or warmup_ratio, found both")
+        idle = sorted({"decay_rate", "decay_steps", "smooth"} & self.model_fields_set)
+        if self.type == "cosine" and idle:
+            raise ValueError(f"expected {idle[0]} with type exp only, found it with cosine; remove it")
         if self.last_lr > self.start_lr:
             raise ValueError(f"expected stop_lr <= start_lr, found {self.last_lr} and {self.start_lr}")
         return self
@@ -262,13 +272,19 @@ class Loss(Section):
 
 
 class Data(Section):
-    """``training.training_data``: where the frames are and how they are drawn."""
+    """Where frames are, and how many make a batch."""
 
-    ALIASES = {"auto_prob_style": "auto_prob", "sys_weights": "sys_probs"}
     ONLY = {"rglob_patterns": None, "min_pair_dist": 0, "set_prefix": "set"}
 
     systems: Annotated[list[str], BeforeValidator(_systems)]
     batch_size: Annotated[int | list[int] | str, BeforeValidator(_batch_size)] = "auto"
+
+
+class TrainingData(Data):
+    """``training.training_data``: frames, and how often each system is drawn."""
+
+    ALIASES = {"auto_prob_style": "auto_prob", "sys_weights": "sys_probs"}
+
     auto_prob: str = "prob_sys_size"
     sys_probs: list[NonNegativeFloat] | None = None
 
@@ -280,9 +296,10 @@ class Data(Section):
 
 
 class ValidationData(Data):
-    """``training.validation_data``: the same, and how many batches a line of lcurve.out averages over."""
+    """``training.validation_data``: frames, and how many batches a line of lcurve.out averages over."""
 
-    ALIASES = {**Data.ALIASES, "numb_batch": "numb_btch"}
+    ALIASES = {"numb_batch": "numb_btch"}
+    IGNORED = frozenset("auto_prob auto_prob_style sys_probs sys_weights".split())
 
     numb_btch: PositiveInt = 1
 
@@ -306,7 +323,7 @@ class Training(Section):
         "acc_freq": 1,
     }
 
-    training_data: Data
+    training_data: TrainingData
     validation_data: ValidationData | None = None
     numb_steps: PositiveInt
     seed: Seed = None

@@ -131,8 +131,10 @@ def test_keys_without_effect_are_listed():
     tree["model"]["data_stat_nbatch"] = 20
     tree["validating"] = {"full_validation": False}
     tree["nvnmd"] = {"enable": False, "version": 0}
+    tree["training"]["validation_data"]["auto_prob"] = "prob_uniform"
     assert parse_config(tree).ignored == [
         "model.data_stat_nbatch",
+        "training.validation_data.auto_prob",
         "training.stat_file",
         "training.save_ckpt",
         "validating",
