@@ -42,8 +42,10 @@ def open_guarded(path, error=DataError):
         The root; closed on leaving the ``with`` block.
     """
     path = Path(path)
+    if path.is_dir():
+        raise error(f"{path}: expected an HDF5 file, found a directory")
     if not path.is_file():
-        raise error(f"{path}: expected an HDF5 file, found {'a directory' if path.is_dir() else 'nothing'}")
+        raise error(f"{path}: no such file")
     size = path.stat().st_size
     try:
         file = h5py.File(path, "r")

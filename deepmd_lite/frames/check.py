@@ -13,9 +13,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from deepmd_lite.errors import DataError
+from deepmd_lite.config import MAX_RCUT
+from deepmd_lite.errors import ConfigError, DataError
 from deepmd_lite.frames import sanity
 from deepmd_lite.frames.geometry import ClosestPair, closest, most_neighbors, pairs, suggested_sel
+from deepmd_lite.frames.layout import split_address
 from deepmd_lite.frames.store import read_systems
 from deepmd_lite.frames.system import validate
 
@@ -83,7 +85,8 @@ class Report:
     def render(self):
         """rich.console.Group: A table of systems, the sel to use, and the findings."""
         table = Table(title=None)
-        for heading in ("system", "formula", "frames", "periodic", "labels", "closest pair (Å)"):
+        table.add_column("system", overflow="fold")
+        for heading in ("formula", "frames", "periodic", "labels", "closest pair (Å)"):
             table.add_column(
                 heading, justify="right" if heading in ("frames", "closest pair (Å)") else "left"
             )
@@ -114,14 +117,21 @@ def check(data, rcut=6.0, type_map=None):
     data : list of System, or addresses as for `read_systems`
         What cannot be read becomes an error of the report.
     rcut : float
-        Cutoff for the neighbor statistics, Å.
+        Cutoff for the neighbor statistics, Å; at most MAX_RCUT.
     type_map : sequence of str, optional
         By default the elements found, in order of first appearance.
 
     Returns
     -------
     Report
+
+    Raises
+    ------
+    ConfigError
+        A cutoff that is not positive or too large.
     """
+    if not 0 < rcut <= MAX_RCUT:
+        raise ConfigError(f"rcut = {rcut:g}: expected more than 0 and at most {MAX_RCUT:g} Å")
     findings = []
     systems = _usable(data, type_map, findings)
     crowded = [s for s in systems if _density(s) > DENSEST]
@@ -155,8 +165,16 @@ def _usable(data, type_map, findings):
                 systems.append(item if type_map is None else item.remapped(type_map))
         except DataError as reason:
             where = str(item) if isinstance(item, str | Path) else item.name
-            findings.append(Finding("error", where, None, str(reason).removeprefix(f"{where}: ")))
+            findings.append(Finding("error", *_place(where, str(reason))))
     return systems
+
+
+def _place(where, message):
+    """(str, None, str): Where it is and what: the address that a message begins with is the exact one."""
+    address, colon, what = message.partition(": ")
+    if colon and address.startswith(str(split_address(where)[0])):
+        return address, None, what
+    return where, None, message
 
 
 def _density(system):

@@ -16,7 +16,7 @@ from deepmd_lite.errors import DataError
 from deepmd_lite.frames.conventions import CONVENTIONS, MEANINGS, keys_for, parse_units, tensor, virial_from
 from deepmd_lite.frames.sanity import foreign_energies, foreign_lengths
 from deepmd_lite.frames.system import System, joined, validate
-from deepmd_lite.frames.write import write_systems
+from deepmd_lite.frames.write import HDF5_SUFFIXES, write_systems
 
 # formats that carry numbers without saying what they mean
 BARE_FORMATS = {"extxyz", "xyz", "json", "db", "traj", "netcdftrajectory", "runnerdata"}
@@ -112,8 +112,10 @@ def convert(
         if key and label not in reading.used:
             raise DataError(f"{label} key {key!r}: no frame has it")
     if not reading.used:
+        names = [inputs] if isinstance(inputs, str | Path) else inputs
         raise DataError(
-            f"{inputs}: no energy, force or virial found; give energy_key, force_key or virial_key"
+            f"{', '.join(map(str, names))}: no energy, force or virial found; "
+            "give --energy-key, --force-key or --virial-key"
         )
     systems = [joined(frames, frames[0].name) for frames in groups.values()]
     if units is None:
@@ -137,6 +139,8 @@ def _files(inputs):
     for path in files:
         if not path.is_file():
             raise DataError(f"{path}: expected a file that ASE reads, found a directory")
+        if path.suffix in HDF5_SUFFIXES:
+            raise DataError(f"{path}: expected a file that ASE reads, found HDF5, which holds frames already")
     if not files:
         raise DataError("expected files to convert, found none")
     return files
@@ -202,7 +206,9 @@ def _pick(label, available, reading, where):
         return None
     values = [np.asarray(available[key]) for key in hits]
     if any(v.shape != values[0].shape or not np.array_equal(v, values[0]) for v in values[1:]):
-        raise DataError(f"{where}: {label} under several names, {', '.join(sorted(hits))}; give {label}_key")
+        raise DataError(
+            f"{where}: {label} under several names, {', '.join(sorted(hits))}; give --{label}-key"
+        )
     reading.used[label] = hits[0]
     return values[0]
 
@@ -236,11 +242,11 @@ def _virial(where, atoms, available, kind, reading):
         if not found[wanted]:
             raise DataError(
                 f"{where}: stress is stated as {convention!r}, but the file has {', '.join(hits)}; "
-                "state another meaning, or give virial_key to insist"
+                "state another meaning, or give --virial-key to insist"
             )
         hits = found[wanted]
     if len(hits) > 1:
-        raise DataError(f"{where}: virial under several names, {', '.join(sorted(hits))}; give virial_key")
+        raise DataError(f"{where}: virial under several names, {', '.join(sorted(hits))}; give --virial-key")
     if not atoms.pbc.all():
         note = f"{hits[0]} left out of frames that are not periodic in three directions"
         reading.notes[note] = reading.notes.get(note, 0) + 1

@@ -32,6 +32,7 @@ ENERGY_RATIOS = {  # change of energy over work of the forces, where units are m
     "forces in Hartree/Bohr": units.HARTREE / units.BOHR,
     "forces in kcal/mol/Å": units.KCAL_PER_MOL,
     "energies in Hartree and forces in Hartree/Bohr": 1 / units.BOHR,
+    "coordinates in Bohr": units.BOHR,
 }
 
 

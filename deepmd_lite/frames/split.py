@@ -41,13 +41,15 @@ def split(systems, fractions=(0.8, 0.1, 0.1), *, seed=0, blocks=None):
     Raises
     ------
     ConfigError
-        Fractions that are negative or do not add up to 1, fewer than one block.
+        Fractions that are negative or do not add up to 1, a negative seed, fewer than one block.
     DataError
         A part that should hold frames holds none.
     """
     fractions = np.array([*fractions, 0.0][:3] if len(fractions) == 2 else fractions, dtype=float)
     if fractions.shape != (3,) or (fractions < 0).any() or not np.isclose(fractions.sum(), 1.0, atol=1e-9):
         raise ConfigError(f"fractions {fractions.tolist()}: expected two or three that add up to 1")
+    if seed < 0:
+        raise ConfigError(f"seed = {seed}: expected 0 or more")
     if blocks is not None and blocks < 1:
         raise ConfigError(f"blocks = {blocks}: expected 1 or more")
     parts = Split([], [], [])

@@ -64,7 +64,8 @@ def _expand(address):
         return [(path, group)]
     found = sorted(glob.glob(str(path), recursive=True))
     if not found:
-        raise DataError(f"{address}: no such file or directory")
+        shown = address if address.isprintable() else repr(address)
+        raise DataError(f"{shown}: no such file or directory")
     return [(Path(p), group) for p in found]
 
 

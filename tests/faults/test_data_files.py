@@ -48,6 +48,19 @@ def replace(file, name, data, group="h/set.000"):
         handle[group][name] = data
 
 
+# ------------------------------------------------------------ not there
+
+
+def test_files_that_are_not_there(tmp_path):
+    for name in ("none.h5", "two\nlines"):
+        with pytest.raises(DataError, match="no such file") as caught:
+            read_systems(tmp_path / name)
+        assert "\n" not in str(caught.value)
+    for path, message in ((tmp_path / "none.h5", "none.h5: no such file"), (tmp_path, "found a directory")):
+        with pytest.raises(DataError, match=message), open_guarded(path):
+            pass
+
+
 # ------------------------------------------------------------ 1: truncated
 
 

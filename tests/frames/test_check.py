@@ -2,6 +2,7 @@
 
 import itertools
 
+import h5py
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -10,10 +11,11 @@ from ase.md.verlet import VelocityVerlet
 from ase.units import fs
 from rich.console import Console
 
+from deepmd_lite.errors import ConfigError
 from deepmd_lite.frames.check import check
 from deepmd_lite.frames.geometry import closest_pair
 from deepmd_lite.frames.sanity import work_along_trajectory
-from deepmd_lite.frames.store import System
+from deepmd_lite.frames.store import System, write_system
 from deepmd_lite.units import BOHR, HARTREE
 
 
@@ -80,6 +82,7 @@ def test_forces_follow_energies(copper):
         ("force", BOHR / HARTREE, "forces in Hartree/Bohr"),
         ("energy", 1 / HARTREE, "energies in Hartree"),
         ("energy", 2.0, "energy changes by 2"),
+        ("force", 1 / BOHR, "energy changes by 0.529 times the work of the forces: coordinates in Bohr"),
     ],
 )
 def test_forces_against_energies(copper, label, factor, message):
@@ -178,3 +181,29 @@ def test_unreadable_data_are_an_error_of_the_report(tmp_path):
     report = check([str(tmp_path / "nothing.h5")])
     assert not report.ok
     assert report.findings[0].message == "no such file or directory"
+
+
+def test_an_error_has_one_address(tmp_path, make_water):
+    """The exact one, even where the frames were asked for by less."""
+    write_system(f"{tmp_path}/a.h5#/water", make_water())
+    write_system(f"{tmp_path}/b", make_water())
+    (tmp_path / "b" / "set.000" / "force.npy").write_bytes(b"")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["water/set.000/energy.npy"][0] = np.nan
+    first, second = check([f"{tmp_path}/a.h5", f"{tmp_path}/b/"]).findings
+    assert (first.system, first.message[:6]) == (f"{tmp_path}/a.h5#/water", "energy")
+    assert (second.system, second.message[:3]) == (f"{tmp_path}/b/set.000/force.npy", "not")
+
+
+def test_long_names_are_folded(copper):
+    copper.name = "folder/" * 12 + "copper"
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))
+    console.print(check([copper], rcut=4.0).render())
+    shown = console.export_text()
+    assert "…" not in shown and "per" in shown
+
+
+@pytest.mark.parametrize("rcut", [0.0, -1.0, 30.1, float("nan")])
+def test_absurd_cutoffs_are_refused(copper, rcut):
+    with pytest.raises(ConfigError, match="more than 0 and at most 30 Å"):
+        check([copper], rcut=rcut)

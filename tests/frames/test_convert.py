@@ -62,8 +62,8 @@ def test_usual_key_names(tmp_path, energy, force):
 
 def test_own_key(tmp_path):
     path = extxyz(tmp_path / "f.xyz", {"energy": "ccsd", "force": "g"})
-    with pytest.raises(DataError, match="no energy, force or virial found"):
-        convert(path, tmp_path / "out.h5")
+    with pytest.raises(DataError, match=r"/f.xyz: no energy, force or virial found; give --energy-key"):
+        convert([path], tmp_path / "out.h5")
     system = single(path, tmp_path / "out.h5", energy_key="ccsd", force_key="g")
     assert system.found["energy"].all() and system.found["force"].all()
     with pytest.raises(DataError, match="'mp2': no frame has it"):
@@ -74,7 +74,7 @@ def test_two_energies_need_a_key(tmp_path):
     atoms = bulk("Cu", cubic=True)
     atoms.info.update(REF_energy=-14.0, energy=-13.0)
     write(tmp_path / "f.xyz", atoms)
-    with pytest.raises(DataError, match="energy under several names, REF_energy, energy; give energy_key"):
+    with pytest.raises(DataError, match="energy under several names, REF_energy, energy; give --energy-key"):
         convert(tmp_path / "f.xyz", tmp_path / "out")
     assert single(tmp_path / "f.xyz", tmp_path / "out", energy_key="REF_energy").labels["energy"] == [-14.0]
 
@@ -232,6 +232,9 @@ def test_files_that_are_none(tmp_path):
             convert(tmp_path / name, tmp_path / "out")
     with pytest.raises(DataError, match="element O not in the type_map"):
         convert(hartree_water(tmp_path / "f.xyz"), tmp_path / "out", units="hartree/bohr", type_map=["H"])
+    (tmp_path / "frames.h5").write_bytes(b"")
+    with pytest.raises(DataError, match="found HDF5, which holds frames already"):
+        convert(tmp_path / "frames.h5", tmp_path / "out")
 
 
 def test_nothing_is_overwritten(tmp_path):

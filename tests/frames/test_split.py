@@ -52,6 +52,11 @@ def test_fractions_must_add_up(water, fractions):
         split([water], fractions)
 
 
+def test_negative_seed_is_refused(water):
+    with pytest.raises(ConfigError, match="seed = -1: expected 0 or more"):
+        split([water], seed=-1)
+
+
 def test_empty_part_is_refused(make_water):
     with pytest.raises(DataError, match=r"validation frames are to be 0.1 of 2"):
         split([make_water(nframes=2)])
