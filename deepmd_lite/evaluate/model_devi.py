@@ -63,9 +63,10 @@ class Deviations:
         return table
 
     def write(self, path, atomic=False):
-        """Write ``model_devi.out``; with ``atomic`` the deviation of each atom's force follows in its row."""
+        """Write ``model_devi.out`` and its folder; with ``atomic`` each atom's force deviation follows in its row."""
         titles = f"# {'step':10s}" + "".join(f"{name:19s}" for name in COLUMNS)
         titles += f"{'atm_devi_f(N)':19s}" if atomic else ""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         with open(path, "w", encoding="utf-8") as file:
             for s in self.systems:
                 file.write(f"# {' '.join(s.name.split())}\n{titles}\n")
@@ -93,7 +94,7 @@ def model_deviation(models, systems, *, frequency=1, real_error=False, relative=
     real_error : bool
         Deviation from the labels instead of from the mean of the models; NaN where a label is missing.
     relative, relative_v : float, optional
-        Level of the relative deviation of force (eV/Å) and virial (eV/atom).
+        Level of the relative deviation of force (eV/Å) and virial (eV/atom), not negative.
 
     Returns
     -------
@@ -102,13 +103,16 @@ def model_deviation(models, systems, *, frequency=1, real_error=False, relative=
     Raises
     ------
     ConfigError
-        Too few models, or models with different type_maps.
+        Too few models, models with different type_maps, or a negative level.
     ModelFileError, DataError
         If a model or the frames cannot be used.
     """
     models = [models] if isinstance(models, str | Path) else list(models)
     if len(models) < (1 if real_error else 2):
         raise ConfigError(f"model deviation: expected two or more models, found {len(models)}")
+    for name, level in (("relative", relative), ("relative_v", relative_v)):
+        if level is not None and not level >= 0:
+            raise ConfigError(f"{name} = {level}: expected a level of 0 or more")
     potentials = [DeepPot.load(path) for path in models]
     type_map = potentials[0].type_map
     for path, potential in zip(models, potentials):

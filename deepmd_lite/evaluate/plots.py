@@ -9,9 +9,11 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from matplotlib.ticker import AutoMinorLocator, LogFormatter, MaxNLocator, ScalarFormatter
 
+from deepmd_lite.errors import ConfigError
 from deepmd_lite.evaluate.dynamics import drift
 from deepmd_lite.train.lcurve import read_lcurve
 
@@ -50,9 +52,28 @@ PANELS = {  # label: (title, axis, unit of the axis per eV or eV/Å, per atom)
 }
 
 
+def check_picture(path):
+    """Refuse the name of a picture that cannot be drawn, before work is put into it.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Raises
+    ------
+    ConfigError
+        If the suffix is none of matplotlib's formats.
+    """
+    suffix = Path(path).suffix
+    if suffix[1:].lower() not in FigureCanvasBase.get_supported_filetypes():
+        found = suffix or "no suffix"
+        raise ConfigError(f"{path}: expected a picture such as .png, .pdf or .svg, found {found}")
+
+
 @contextmanager
 def _picture(path, ncols=1, nrows=1, size=(4.6, 4.2), **options):
     """A figure in the common style, written when the block ends; yields the axes."""
+    check_picture(path)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(size[0] * ncols, size[1] * nrows))
         yield figure.subplots(nrows, ncols, squeeze=False, **options)

@@ -70,7 +70,7 @@ def show(path):
         ("atom parameters", f.numb_aparam and str(f.numb_aparam)),
         ("lone atoms", f.atom_ener and "net(0) is subtracted (atom_ener)"),
         ("closest pair in training", model.min_nbor_dist and f"{model.min_nbor_dist:.4g} Å"),
-        *((f"deepmd_lite: {key}", str(value)) for key, value in sorted(model.metadata.items())),
+        ("trained by", "input" in model.metadata and "deepmd_lite; the file holds its input"),
         ("file", f"{Path(path).stat().st_size / 1e6:.2f} MB"),
     ]
     return Summary(str(path), rows + [row for row in optional if row[1]])

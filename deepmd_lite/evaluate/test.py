@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rich.console import Group
 from rich.table import Table
 
 from deepmd_lite.errors import DataError
-from deepmd_lite.evaluate.plots import parity
+from deepmd_lite.evaluate.plots import check_picture, parity
 from deepmd_lite.evaluate.predict import predict
 from deepmd_lite.frames.store import read_systems
 from deepmd_lite.model.potential import DeepPot
@@ -88,7 +89,9 @@ class Report:
         return table
 
     def element_table(self):
-        """rich.table.Table: The error of the force by element; meV/Å."""
+        """rich.table.Table: The error of the force by element; meV/Å. An empty Group without forces."""
+        if not self.elements:
+            return Group()
         table = Table(title=f"Force errors of {self.model} by element")
         for name in ("element", "atoms", "RMSE / MAE (meV/Å)"):
             table.add_column(name, justify="right" if name != "element" else "left")
@@ -122,9 +125,13 @@ def test_model(model, systems, detail=None, plots=None):
 
     Raises
     ------
+    ConfigError
+        If `plots` does not end like a picture.
     ModelFileError, DataError
         If the model or the frames cannot be used, or no frame has a label to compare with.
     """
+    if plots is not None:
+        check_picture(plots)
     potential = DeepPot.load(model)
     predictions = [predict(potential, s) for s in read_systems(systems, potential.type_map)]
     rows = [_errors(p.system.name, [p], p.system.natoms) for p in predictions]

@@ -79,8 +79,8 @@ def test_file(golden, frames, tmp_path):
     table = np.loadtxt(tmp_path / "model_devi.out")
     assert table[:, 0].tolist() == [0, 10, 20]
     np.testing.assert_allclose(table[:, 1:], result.systems[0].columns, rtol=1e-6)  # seven digits are written
-    result.write(tmp_path / "model_devi.out", atomic=True)
-    assert np.loadtxt(tmp_path / "model_devi.out").shape == (3, 8 + 24)
+    result.write(tmp_path / "new" / "model_devi.out", atomic=True)
+    assert np.loadtxt(tmp_path / "new" / "model_devi.out").shape == (3, 8 + 24)
     assert result.table().row_count == 1
 
 
@@ -90,3 +90,9 @@ def test_models_that_do_not_fit_are_refused(golden, frames):
         model_deviation([one], frames())
     with pytest.raises(ConfigError, match="type_map"):
         model_deviation([one, golden / "two_sided_small_cell.dp"], frames())
+
+
+@pytest.mark.parametrize("level", [{"relative": -1.0}, {"relative_v": float("nan")}])
+def test_levels_are_not_negative(golden, frames, level):
+    with pytest.raises(ConfigError, match="expected a level of 0 or more"):
+        model_deviation([golden / "one_sided_triclinic.dp"] * 2, frames(), **level)

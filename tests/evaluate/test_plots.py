@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from deepmd_lite.evaluate import plots, show
 from deepmd_lite.evaluate.predict import Predictions
 from deepmd_lite.frames.system import System
+from deepmd_lite.model_file import read_model, write_model
 
 HEADER = (
     "#  step      rmse_val    rmse_trn    rmse_e_val  rmse_e_trn    rmse_f_val  rmse_f_trn         lr\n"
@@ -123,3 +124,12 @@ def test_show(golden):
     fitting = 3 * ((128 + 1) * 40 + 2 * (40 + 2) * 40 + 40 + 1)
     assert rows["parameters"] == f"{embedding + fitting:,}"
     assert show.show(golden / "cluster_nopbc.dp").table().row_count >= 9
+
+
+def test_show_leaves_the_input_in_the_file(golden, tmp_path):
+    model = read_model(golden / "cluster_nopbc.dp")
+    model.metadata = {"input": {"model": {"descriptor": {"seed": 12345}}}}
+    write_model(tmp_path / "model.dp", model)
+    rows = dict(show.show(tmp_path / "model.dp").rows)
+    assert rows["trained by"] == "deepmd_lite; the file holds its input"
+    assert not any("12345" in value for value in rows.values())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from deepmd_lite.errors import DataError, ModelFileError
+from deepmd_lite.errors import ConfigError, DataError, ModelFileError
 from deepmd_lite.evaluate import test as evaluation
 
 CLOSE = 1e-9
@@ -88,5 +88,16 @@ def test_detail_files_have_the_columns_of_deepmd_kit(golden, frames, noise, tmp_
 def test_no_labels_and_wrong_model_are_refused(golden, frames, tmp_path):
     with pytest.raises(DataError, match="expected energy, force or virial labels, found none"):
         evaluation.test_model(golden / "one_sided_triclinic.dp", frames(labels=()))
-    with pytest.raises(ModelFileError, match="nothing"):
+    with pytest.raises(ModelFileError, match="no such file"):
         evaluation.test_model(tmp_path / "none.dp", frames())
+
+
+def test_no_table_of_elements_without_forces(golden, frames):
+    report = evaluation.test_model(golden / "one_sided_triclinic.dp", frames(labels=("energy",)))
+    assert text(report.element_table()) == ""
+
+
+@pytest.mark.parametrize("name", ["p.xyz", "p"])
+def test_a_picture_is_refused_before_the_model_is_read(tmp_path, name):
+    with pytest.raises(ConfigError, match="expected a picture such as"):
+        evaluation.test_model(tmp_path / "none.dp", tmp_path, plots=tmp_path / name)
