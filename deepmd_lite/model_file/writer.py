@@ -36,6 +36,8 @@ def write_model(path, model: Model, training: dict | None = None) -> None:
     ------
     ModelFileError
         If the model contradicts itself (nothing is written), or `path` does not end in ``.dp``.
+    OSError
+        If the file cannot be written, as when the disk is full; what was there before is kept.
     """
     path = Path(path)
     if path.suffix != ".dp":
@@ -234,7 +236,7 @@ def _store(tree, file: h5py.File):
 
 
 def _replace(path: Path, content) -> None:
-    """Write `content` beside `path`, sync it and rename it over `path`."""
+    """Write `content` beside `path`, sync it and rename it over `path`; an OSError names `path`."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(beside, "wb") as file:
@@ -242,6 +244,8 @@ def _replace(path: Path, content) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
+    except OSError as reason:
+        raise OSError(reason.errno, reason.strerror, str(path)) from None
     finally:
         beside.unlink(missing_ok=True)
     directory = os.open(path.parent, os.O_RDONLY)

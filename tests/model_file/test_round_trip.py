@@ -1,6 +1,8 @@
 """A model file read, written and read again is the same model, in the versions DeePMD-kit 3.x reads."""
 
+import errno
 import json
+import os
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -178,3 +180,16 @@ def test_more_axes_than_neurons_are_refused(tmp_path):
 def test_other_suffix_is_refused(tmp_path):
     with pytest.raises(ModelFileError, match="dp convert-backend"):
         write_model(tmp_path / "a.pth", read_model(GOLDEN / "one_sided_triclinic.dp"))
+
+
+def test_a_full_disk_names_the_file_and_keeps_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "model.dp"
+    path.write_bytes(b"old")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device.*model.dp"):
+        write_model(path, read_model(GOLDEN / "cluster_nopbc.dp"))
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
