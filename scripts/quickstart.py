@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms, units
-from ase.md.langevin import Langevin
+from ase.md.bussi import Bussi
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from ase.md.verlet import VelocityVerlet
 from rich.console import Console
@@ -84,15 +84,11 @@ def run(dynamics, atoms, picoseconds, label):
 
 
 def simulate(name, folder, picoseconds, pairs):
-    """NVT with a Langevin thermostat, then NVE; pictures of both: (drift, its error, NVT temperature, seconds)."""
+    """NVT by stochastic velocity rescaling (Bussi), then NVE; pictures of both: (drift, its error, NVT temperature, seconds)."""
     atoms = start(name, folder)
     begin = time.perf_counter()
-    thermostat = Langevin(
-        atoms,
-        STEP * units.fs,
-        temperature_K=TEMPERATURE,
-        friction=0.01 / units.fs,
-        rng=np.random.default_rng(2),
+    thermostat = Bussi(
+        atoms, STEP * units.fs, temperature_K=TEMPERATURE, taut=50 * units.fs, rng=np.random.default_rng(2)
     )
     nvt, frames = run(thermostat, atoms, picoseconds, f"{name}: NVT")
     nve, _ = run(VelocityVerlet(atoms, STEP * units.fs), atoms, picoseconds, f"{name}: NVE")
