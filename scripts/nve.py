@@ -2,9 +2,9 @@
 
 usage: python scripts/nve.py MODEL FRAMES [--picoseconds 50] [--step 0.5] [--temperature 300] [--plot nve.png]
 
-Starts from the first frame of FRAMES (file.h5 or file.h5#/SYSTEM), equilibrates for 2 ps by stochastic
-velocity rescaling (Bussi), then runs without it. The drift is the slope of the total energy per atom against time; its error
-comes from the scatter of block means around the line (`evaluate.dynamics.drift`).
+Starts from the first frame of FRAMES (file.h5 or file.h5#/SYSTEM), equilibrates for 2 ps by stochastic velocity
+rescaling (Bussi), then runs without a thermostat. The drift is the slope of the total energy per atom against
+time; its error comes from the scatter of block means around the line (`evaluate.dynamics.drift`).
 """
 
 import argparse

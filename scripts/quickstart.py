@@ -84,7 +84,7 @@ def run(dynamics, atoms, picoseconds, label):
 
 
 def simulate(name, folder, picoseconds, pairs):
-    """NVT by stochastic velocity rescaling (Bussi), then NVE; pictures of both: (drift, its error, NVT temperature, seconds)."""
+    """NVT by velocity rescaling, then NVE; pictures of both: (drift, its error, NVT temperature, seconds)."""
     atoms = start(name, folder)
     begin = time.perf_counter()
     thermostat = Bussi(
