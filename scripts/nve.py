@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms, units
 from ase.md.bussi import Bussi
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+from ase.md.velocitydistribution import Stationary
 from ase.md.verlet import VelocityVerlet
 from rich.progress import track
 
@@ -40,7 +40,8 @@ def main():
     atoms = Atoms(system.symbols, positions=system.coord[0], cell=box, pbc=system.pbc)
     atoms.calc = DP(options.model)
     rng = np.random.default_rng(1)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=options.temperature, rng=rng)
+    spread = np.sqrt(atoms.get_masses()[:, None] * units.kB * options.temperature)
+    atoms.set_momenta(rng.normal(0, spread, atoms.positions.shape))
     step = options.step * units.fs
     thermostat = Bussi(atoms, step, temperature_K=options.temperature, taut=50 * units.fs, rng=rng)
     thermostat.run(round(2000 / options.step))

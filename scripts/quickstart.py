@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms, units
 from ase.md.bussi import Bussi
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+from ase.md.velocitydistribution import Stationary
 from ase.md.verlet import VelocityVerlet
 from rich.console import Console
 from rich.progress import track
@@ -67,7 +67,8 @@ def start(name, folder):
     box = None if system.box is None else system.box[0]
     atoms = Atoms(system.symbols, positions=system.coord[0], cell=box, pbc=system.pbc)
     atoms.calc = DP(folder / "model.dp")
-    MaxwellBoltzmannDistribution(atoms, temperature_K=TEMPERATURE, rng=np.random.default_rng(1))
+    spread = np.sqrt(atoms.get_masses()[:, None] * units.kB * TEMPERATURE)
+    atoms.set_momenta(np.random.default_rng(1).normal(0, spread, atoms.positions.shape))
     Stationary(atoms)
     return atoms
 
