@@ -13,7 +13,7 @@ from ase.io import write
 def dplite(*arguments, cwd, code=0):
     """Run a command; its standard output and error."""
     command = [sys.executable, "-m", "deepmd_lite", *map(str, arguments)]
-    run = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=900)
     assert run.returncode == code, run.stdout + run.stderr
     return run.stdout, run.stderr
 
