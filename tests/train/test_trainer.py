@@ -165,12 +165,12 @@ def test_signal_leaves_a_checkpoint(task, write_input, tmp_path, number, code):
         text=True,
     )
     curve = tmp_path / "run" / "lcurve.out"
-    for _ in range(600):
+    for _ in range(6000):
         if curve.exists() and len(curve.read_text().splitlines()) > 4:
             break
         time.sleep(0.1)
     run.send_signal(number)
-    message = run.communicate(timeout=30)[1]
+    message = run.communicate(timeout=600)[1]
     assert run.returncode == code, message
     assert "continue with --restart" in message
     config = load_config(path)
