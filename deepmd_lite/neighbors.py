@@ -190,7 +190,7 @@ def _keep_near(coord, old, rcut, first, index):
 def trim(table, coord, rcut):
     """The neighbors of a `NeighborTable` that are closer than rcut (Å) at ``coord`` (nall, 3)."""
     first, index = np.zeros_like(table.first), np.empty_like(table.index)
-    _keep_near(coord, table, rcut, first, index)
+    _keep_near(coord, table, float(rcut), first, index)
     return NeighborTable(first, index[: first[-1]])
 
 

@@ -76,7 +76,7 @@ def test_truncated(tmp_path, keep):
 
 
 def test_missing_and_directory(tmp_path):
-    refuse(tmp_path / "none.dp", "nothing")
+    refuse(tmp_path / "none.dp", "no such file")
     refuse(tmp_path, "directory")
 
 
