@@ -119,14 +119,14 @@ def main():
     options = parser.parse_args()
     columns = {
         "system": "left",
-        "energy RMSE\nmeV/atom": "right",
-        "force RMSE\nmeV/Å": "right",
-        "virial RMSE\nmeV/atom": "right",
+        "E RMSE\nmeV/atom": "right",
+        "F RMSE\nmeV/Å": "right",
+        "W RMSE\nmeV/atom": "right",
         "NVE drift\nmeV/atom/ns": "right",
-        f"NVT temperature\nK ({TEMPERATURE:g} set)": "right",
+        f"NVT, {TEMPERATURE:g} K\nfound, K": "right",
         "MD\nps/min": "right",
     }
-    table = Table(title="deepmd_lite quickstart: held-back frames and molecular dynamics")
+    table = Table(title="Held-back frames (energy E, force F, virial W) and molecular dynamics")
     for column, side in columns.items():
         table.add_column(column, justify=side)
     for name, settings in SYSTEMS.items():
