@@ -16,11 +16,9 @@ import numpy as np
 import torch
 
 from deepmd_lite.box import extend
-from deepmd_lite.errors import DomainError
+from deepmd_lite.contract import MIN_DISTANCE, refuse_overlap
 from deepmd_lite.jit import jit
 from deepmd_lite.neighbors import cell_list
-
-MIN_DISTANCE = 0.01  # Å; R = 1/r has no meaning for atoms on top of each other
 
 
 @dataclass
@@ -106,10 +104,7 @@ def from_neighbors(ghosts, table, atype, ntypes, fparam=None, aparam=None):
     """
     i, j, r2 = _closest(ghosts.coord, table.first, table.index)
     if r2 < MIN_DISTANCE**2:
-        raise DomainError(
-            f"atoms {i} and {ghosts.owner[j]} are {r2**0.5:.3g} Å apart; "
-            f"expected at least {MIN_DISTANCE} Å: remove the overlap"
-        )
+        refuse_overlap(ghosts.coord, i, j, ghosts.owner)
     atype = np.asarray(atype, np.int32)
     everyone = atype[ghosts.owner]
     centers = [np.flatnonzero(atype == ti).astype(np.int32) for ti in range(ntypes)]

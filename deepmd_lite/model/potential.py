@@ -7,30 +7,18 @@ give all three: +∂E/∂x_ij pulls the center, -∂E/∂x_ij the neighbor. The 
 wants to expand, in eV, row-major, force index first.
 """
 
-import warnings
-from typing import NamedTuple
-
-import numpy as np
 import torch
 from torch import nn
 
 from deepmd_lite import model_file
-from deepmd_lite.errors import ConfigError
+from deepmd_lite.box import extend
+from deepmd_lite.contract import Prediction, checked_parameter, tell_overflow
 from deepmd_lite.model import batch as batches
 from deepmd_lite.model.descriptor import Descriptor
 from deepmd_lite.model.fitting import Fitting
+from deepmd_lite.neighbors import cell_list, trim
 
 PAIRS_AT_ONCE = 400_000  # slots evaluated together without gradients: bounds memory to about 2 GB
-
-
-class Prediction(NamedTuple):
-    """Energies in eV, forces in eV/Å, virials in eV; tensors from `forward`, arrays from `evaluate`."""
-
-    energy: torch.Tensor | float  # (nframes,); a float from `evaluate`
-    atom_energy: torch.Tensor | np.ndarray  # (natoms,)
-    force: torch.Tensor | np.ndarray  # (natoms, 3)
-    virial: torch.Tensor | np.ndarray  # (nframes, 3, 3); (3, 3) from `evaluate`
-    atom_virial: torch.Tensor | np.ndarray | None = None  # (natoms, 3, 3) when asked for
 
 
 class DeepPot(nn.Module):
@@ -173,36 +161,22 @@ class DeepPot(nn.Module):
         ConfigError
             fparam or aparam missing or of the wrong size.
         """
-        frame = batches.from_frame(coord, atype, box, pbc, self.rcut, self.ntypes)
-        return self.evaluate_batch(frame, fparam, aparam, atom_virial)
+        ghosts = extend(coord, box, pbc, self.rcut)
+        table = cell_list(ghosts.coord, len(atype), self.rcut)
+        return self.evaluate_neighbors(ghosts, table, atype, fparam, aparam, atom_virial)
 
-    def evaluate_batch(self, frame, fparam=None, aparam=None, atom_virial=False):
-        """As `evaluate`, for one frame whose neighbors are known (`batch.from_neighbors`)."""
-        frame.fparam = self._parameter("fparam", fparam, self.model.fitting.numb_fparam, 1)
-        frame.aparam = self._parameter("aparam", aparam, self.model.fitting.numb_aparam, frame.natoms)
-        self._tell_overflow(frame.max_neighbors())
+    def evaluate_neighbors(self, ghosts, table, atype, fparam=None, aparam=None, atom_virial=False):
+        """As `evaluate`, for ghosts and a neighbor table that are known; pairs beyond rcut do not count."""
+        parameters = [
+            checked_parameter(self.model.fitting, name, value, rows)
+            for name, value, rows in (("fparam", fparam, 1), ("aparam", aparam, len(atype)))
+        ]
+        table = trim(table, ghosts.coord, self.rcut)
+        frame = batches.from_neighbors(ghosts, table, atype, self.ntypes, *parameters)
+        if not self._overflow_told:
+            self._overflow_told = tell_overflow(frame.max_neighbors(), self.sel, self.rcut)
         device = self.descriptor.davg.device
         with torch.no_grad():
             energy, atom_energy, force, virial, shares = self(frame.to(device), atom_virial)
         per_atom = [None if t is None else t.cpu().numpy() for t in (atom_energy, force, shares)]
         return Prediction(float(energy[0]), *per_atom[:2], virial[0].cpu().numpy(), per_atom[2])
-
-    def _parameter(self, name, value, width, rows):
-        if width == 0:
-            if value is not None:
-                raise ConfigError(f"{name} was given, but the model was trained without it: leave it out")
-            return None
-        found = "nothing" if value is None else f"shape {np.shape(value)}"
-        if value is None or np.size(value) != rows * width:
-            raise ConfigError(f"the model needs {name} of shape {(rows, width)}, found {found}")
-        return torch.as_tensor(np.reshape(value, (rows, width)), dtype=torch.float64)
-
-    def _tell_overflow(self, found):
-        if self._overflow_told or all(n <= s for n, s in zip(found, self.sel)):
-            return
-        self._overflow_told = True
-        warnings.warn(
-            f"an atom has {found} neighbors within {self.rcut:g} Å, more than the model's sel = "
-            f"{list(self.sel)}: they all count, nothing is truncated, but the model was not trained for such density",
-            stacklevel=4,
-        )
