@@ -5,7 +5,8 @@ where it can write to neither (a read-only container without a home). Then we co
 
 Give every kernel one signature only (one dtype and layout per argument): numba numbers the cached code of
 further signatures, and two processes may take the same number at the same time. Functions that only kernels
-call take ``numba.njit``: their code is cached with that of the kernel.
+call take ``numba.njit``: their code is cached with that of the kernel. The cache follows changes of the file that
+a kernel stands in, not of files it calls into: after editing those, delete ``__pycache__/*.nbi`` (the tests do).
 """
 
 import numba
