@@ -5,7 +5,8 @@
     learn    frames ─> neighbors ─> descriptor ─> fitting ─> potential ─> loss ─> trainer ─> model.dp
              HDF5      nlist        D_i           E_i        E, F, W             checkpoint
 
-    run      model.dp ─> calculator (ASE)
+    run      model.dp ─> tables ─> kernels ─> calculator (ASE)
+                         (ms)      Numba
 
 Where to find what:
 
@@ -17,8 +18,10 @@ Where to find what:
 ``model.potential``    E, F = -dE/dx, virial = -dE/dstrain
 ``train``              statistics, loss, learning rate, the training loop
 ``model_file``         ``.dp`` files, shared with DeePMD-kit
+``engine``             the same in Numba, fast: tables of G, fused kernels, `CompiledPot`
+``contract, backends`` what both implementations take and return; the choice between them
 ``calculator``         the ASE calculator ``DP``
-``evaluate``           test, model deviation, plots
+``evaluate``           test, model deviation, validation of the engine, plots
 =====================  =============================================================================
 
 Importing this package loads none of torch, numba, ASE or mpi4py; the names below load theirs on first use.
@@ -29,6 +32,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "CompiledPot": "engine.compiled",
     "DP": "calculator",
     "DeepPot": "model.potential",
     "read_systems": "frames.store",
@@ -37,7 +41,7 @@ _PUBLIC = {
     "write_model": "model_file",
 }
 
-__all__ = ["DP", "DeepPot", "read_model", "read_systems", "write_model", "write_system"]
+__all__ = ["DP", "CompiledPot", "DeepPot", "read_model", "read_systems", "write_model", "write_system"]
 
 
 def __getattr__(name):

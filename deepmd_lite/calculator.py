@@ -8,16 +8,16 @@ xx, yy, zz, yz, xz, xy (eV/Å³).
 """
 
 from collections import Counter
+from os import PathLike
 
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 from ase.data import atomic_numbers
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from deepmd_lite.backends import load_potential
 from deepmd_lite.errors import ConfigError
-from deepmd_lite.model.batch import from_neighbors
-from deepmd_lite.model.potential import DeepPot
-from deepmd_lite.neighbors import NeighborList, trim
+from deepmd_lite.neighbors import NeighborList
 
 
 class DP(Calculator):
@@ -28,15 +28,22 @@ class DP(Calculator):
 
     Parameters
     ----------
-    model : str, Path, DeepPot, or a sequence of them
+    model : str, Path, CompiledPot, DeepPot, or a sequence of them
         Of several, the mean is the result; ``results["energy_std"]`` (eV) and ``results["forces_std"]``
         (natoms, 3) (eV/Å) are the standard deviations over the models.
+    precision : "float64" or "float32"
+        Of the arithmetic. float32 takes about half the time; energies and forces are summed in float64.
+    threads : int, optional
+        As many as there are cores (``NUMBA_NUM_THREADS``) when left out.
+    backend : "numba" or "torch"
+        The engine, or the reference implementation. These three are for models given as paths.
     fparam : (numb_fparam,) array, optional
         Needed exactly when the model was trained with it; change it by ``calc.set(fparam=...)``.
     aparam : (natoms, numb_aparam) array, optional
         Likewise.
     skin : float, Å
-        Of the neighbor list: how much larger than the cutoff it is, so as to last for several steps.
+        Of the neighbor list: how much larger than the cutoff it is, so as to last for several steps. The list
+        is made again as soon as an unlisted pair could be within the cutoff.
 
     Raises
     ------
@@ -52,11 +59,24 @@ class DP(Calculator):
     default_parameters = {"fparam": None, "aparam": None}
     discard_results_on_any_change = True
 
-    def __init__(self, model, *, fparam=None, aparam=None, skin=1.0):
+    def __init__(
+        self,
+        model,
+        *,
+        precision="float64",
+        threads=None,
+        backend="numba",
+        fparam=None,
+        aparam=None,
+        skin=1.0,
+    ):
         models = list(model) if isinstance(model, (list, tuple)) else [model]
         if not models:
             raise ConfigError("expected a model, or several, found an empty list")
-        self.models = [m if isinstance(m, DeepPot) else DeepPot.load(m) for m in models]
+        self.models = [
+            load_potential(m, backend, precision, threads) if isinstance(m, (str, PathLike)) else m
+            for m in models
+        ]
         self.neighbors = NeighborList(max(m.rcut for m in self.models), skin)
         super().__init__(fparam=fparam, aparam=aparam)
 
@@ -84,11 +104,10 @@ class DP(Calculator):
         atoms, parameters = self.atoms, self.parameters
         types = [atom_types(atoms, m.type_map) for m in self.models]
         ghosts, table = self.neighbors.update(atoms.positions, atoms.cell[:], atoms.pbc)
-        predictions = []
-        for model, atype in zip(self.models, types):
-            frame = from_neighbors(ghosts, trim(table, ghosts.coord, model.rcut), atype, model.ntypes)
-            predictions.append(model.evaluate_batch(frame, parameters["fparam"], parameters["aparam"]))
-        return predictions
+        return [
+            model.evaluate_neighbors(ghosts, table, atype, parameters["fparam"], parameters["aparam"])
+            for model, atype in zip(self.models, types)
+        ]
 
 
 def atom_types(atoms, type_map):

@@ -3,6 +3,7 @@
 predict.py      a model on all frames of a system
 test.py         RMSE and MAE of energy, force and virial; per system and per element
 model_devi.py   deviation of several models, in DeePMD-kit's columns
+validate.py     the engine against the reference implementation, on the same frames
 show.py         what a model file holds
 dynamics.py     drift of the energy and radial distribution of a trajectory
 plots.py        parity, learning curve, energy against time, radial distribution

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
+from deepmd_lite.backends import load_potential
 from deepmd_lite.errors import ConfigError
 from deepmd_lite.evaluate.predict import predict
 from deepmd_lite.frames.store import read_systems
-from deepmd_lite.model.potential import DeepPot
 
 COLUMNS = ("max_devi_v", "min_devi_v", "avg_devi_v", "max_devi_f", "min_devi_f", "avg_devi_f", "devi_e")
 
@@ -80,7 +80,17 @@ def _mean_and_max(values):
     return f"{finite.mean():.4g} ({finite.max():.4g})" if finite.size else "-"
 
 
-def model_deviation(models, systems, *, frequency=1, real_error=False, relative=None, relative_v=None):
+def model_deviation(
+    models,
+    systems,
+    *,
+    frequency=1,
+    real_error=False,
+    relative=None,
+    relative_v=None,
+    backend="numba",
+    precision="float64",
+):
     """Deviation of several models on frames.
 
     Parameters
@@ -95,6 +105,8 @@ def model_deviation(models, systems, *, frequency=1, real_error=False, relative=
         Deviation from the labels instead of from the mean of the models; NaN where a label is missing.
     relative, relative_v : float, optional
         Level of the relative deviation of force (eV/Å) and virial (eV/atom), not negative.
+    backend, precision : str
+        As for `backends.load_potential`.
 
     Returns
     -------
@@ -113,7 +125,7 @@ def model_deviation(models, systems, *, frequency=1, real_error=False, relative=
     for name, level in (("relative", relative), ("relative_v", relative_v)):
         if level is not None and not level >= 0:
             raise ConfigError(f"{name} = {level}: expected a level of 0 or more")
-    potentials = [DeepPot.load(path) for path in models]
+    potentials = [load_potential(path, backend, precision) for path in models]
     type_map = potentials[0].type_map
     for path, potential in zip(models, potentials):
         if potential.type_map != type_map:

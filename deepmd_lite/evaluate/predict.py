@@ -48,7 +48,7 @@ def predict(potential, system):
 
     Parameters
     ----------
-    potential : DeepPot
+    potential : CompiledPot or DeepPot
     system : System
         With the type_map of the potential.
 

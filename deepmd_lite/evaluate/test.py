@@ -13,11 +13,11 @@ import numpy as np
 from rich.console import Group
 from rich.table import Table
 
+from deepmd_lite.backends import load_potential
 from deepmd_lite.errors import DataError
 from deepmd_lite.evaluate.plots import check_picture, parity
 from deepmd_lite.evaluate.predict import predict
 from deepmd_lite.frames.store import read_systems
-from deepmd_lite.model.potential import DeepPot
 
 QUANTITIES = ("energy", "force", "virial")
 COLUMNS = {  # of the detail files, DeePMD-kit's names
@@ -104,7 +104,7 @@ def _figures(error):
     return "-" if error is None else f"{1e3 * error.rmse:.4g} / {1e3 * error.mae:.4g}"
 
 
-def test_model(model, systems, detail=None, plots=None):
+def test_model(model, systems, detail=None, plots=None, backend="numba", precision="float64"):
     """Compare a model with reference data.
 
     Parameters
@@ -118,6 +118,8 @@ def test_model(model, systems, detail=None, plots=None):
         ``P.v.out``, ``P.v_peratom.out``, in DeePMD-kit's columns.
     plots : str or Path, optional
         File for the parity plots.
+    backend, precision : str
+        As for `backends.load_potential`.
 
     Returns
     -------
@@ -132,7 +134,7 @@ def test_model(model, systems, detail=None, plots=None):
     """
     if plots is not None:
         check_picture(plots)
-    potential = DeepPot.load(model)
+    potential = load_potential(model, backend, precision)
     predictions = [predict(potential, s) for s in read_systems(systems, potential.type_map)]
     rows = [_errors(p.system.name, [p], p.system.natoms) for p in predictions]
     total = _errors("all", predictions, None)
