@@ -1,10 +1,22 @@
-"""Small random models of every shape."""
+"""Small random models of every shape; no stale kernels."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import deepmd_lite
 from deepmd_lite import model_file
 from deepmd_lite.model.network import random_layers
+
+
+def pytest_configure(config):
+    """Forget compiled kernels older than any source: Numba sees changes of a kernel's own file only (jit.py)."""
+    sources = Path(deepmd_lite.__file__).parent
+    newest = max(path.stat().st_mtime for path in sources.rglob("*.py"))
+    for index in sources.rglob("__pycache__/*.nbi"):
+        if index.stat().st_mtime < newest:
+            index.unlink()
 
 
 @pytest.fixture

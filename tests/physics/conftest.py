@@ -1,4 +1,4 @@
-"""Models and structures of every kind that the physics tests go through.
+"""Models and structures of every kind that the physics tests go through, in both implementations.
 
 Weights: alloy.dp is trained (train_alloy.py); the models of tests/golden have real statistics (davg ≠ 0) and
 random weights. Systems are small: one thread is faster than several.
@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from deepmd_lite import DeepPot
+from deepmd_lite import CompiledPot, DeepPot, read_model
 
+IMPLEMENTATIONS = {"torch": DeepPot, "numba": CompiledPot}
 TESTS = Path(__file__).parents[1]
 
 
 class Case(NamedTuple):
-    potential: DeepPot
+    potential: DeepPot | CompiledPot
     coord: np.ndarray
     atype: np.ndarray
     box: np.ndarray | None
@@ -32,12 +33,11 @@ class Case(NamedTuple):
 
 def golden(name, pbc, sel=None):
     frames = np.load(TESTS / f"golden/{name}.npz")
-    potential = DeepPot.load(TESTS / f"golden/{name}.dp")
+    model = read_model(TESTS / f"golden/{name}.dp")
     if sel:
-        model = potential.to_model()
-        potential = DeepPot(replace(model, descriptor=replace(model.descriptor, sel=sel)))
+        model = replace(model, descriptor=replace(model.descriptor, sel=sel))
     box = frames["box"][0] if any(pbc) else None
-    return Case(potential, frames["coord"][0], frames["atype"].astype(np.int32), box, np.array(pbc))
+    return Case(model, frames["coord"][0], frames["atype"].astype(np.int32), box, np.array(pbc))
 
 
 def alloy(repeat=(2, 2, 2), displacement=0.1, seed=0):
@@ -48,11 +48,11 @@ def alloy(repeat=(2, 2, 2), displacement=0.1, seed=0):
     frac = (corners[:, None] + np.array([[0.0, 0, 0], [0.5, 0.5, 0.5]])).reshape(-1, 3)
     coord = frac @ box + rng.uniform(-displacement, displacement, frac.shape)
     atype = np.tile(np.array([0, 1], np.int32), len(corners))
-    potential = DeepPot.load(TESTS / "physics/alloy.dp")
-    return Case(potential, coord, atype, np.reshape(repeat, (3, 1)) * box, np.ones(3, bool))
+    model = read_model(TESTS / "physics/alloy.dp")
+    return Case(model, coord, atype, np.reshape(repeat, (3, 1)) * box, np.ones(3, bool))
 
 
-CASES = {
+CASES = {  # of records; the fixtures make a potential of them
     "trained bulk": alloy,
     "bulk": lambda: golden("one_sided_triclinic", (True, True, True)),
     "slab": lambda: golden("one_sided_triclinic", (True, False, True)),
@@ -63,21 +63,40 @@ CASES = {
 }
 
 
+@pytest.fixture(params=IMPLEMENTATIONS)
+def implementation(request):
+    """DeepPot and CompiledPot in turn."""
+    return IMPLEMENTATIONS[request.param]
+
+
 @pytest.fixture(params=CASES)
-def case(request):
+def case(request, make_case):
     """Each kind of structure in turn."""
-    return CASES[request.param]()
+    return make_case(request.param)
 
 
 @pytest.fixture
-def make_case():
-    """make_case("slab"): one of CASES."""
-    return lambda name: CASES[name]()
+def make_case(implementation):
+    """make_case("slab"): one of CASES; with ``sel`` (one number) where given."""
+
+    def make(name, sel=None):
+        record = CASES[name]()
+        model = record.potential
+        if sel:
+            sel = (sel,) * len(model.type_map)
+            model = replace(model, descriptor=replace(model.descriptor, sel=sel))
+        return record._replace(potential=implementation(model))
+
+    return make
 
 
 @pytest.fixture
-def make_alloy():
-    return alloy
+def make_alloy(implementation):
+    def make(*args, **options):
+        record = alloy(*args, **options)
+        return record._replace(potential=implementation(record.potential))
+
+    return make
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -17,7 +17,7 @@ from ase.md.langevin import Langevin
 from ase.optimize import BFGS
 from ase.phonons import Phonons
 
-from deepmd_lite import DP, DeepPot
+from deepmd_lite import DP, CompiledPot, read_model
 from deepmd_lite.errors import ConfigError, DomainError
 
 ALLOY = Path(__file__).with_name("alloy.dp")
@@ -30,6 +30,11 @@ def nial(case):
 
 
 @pytest.fixture
+def implementation():
+    return CompiledPot
+
+
+@pytest.fixture
 def atoms(make_alloy):
     return nial(make_alloy())
 
@@ -37,9 +42,9 @@ def atoms(make_alloy):
 @pytest.fixture
 def committee():
     """Three models: the trained one, and two that differ in energies, forces and cutoff."""
-    trained = DeepPot.load(ALLOY).to_model()
+    trained = read_model(ALLOY)
     return [
-        DeepPot(
+        CompiledPot(
             replace(
                 trained,
                 out_bias=trained.out_bias + 0.1 * k,
@@ -51,7 +56,7 @@ def committee():
 
 
 def test_results_are_those_of_the_potential(atoms):
-    p = DeepPot.load(ALLOY).evaluate(atoms.positions, np.tile([0, 1], 8), atoms.cell[:], atoms.pbc)
+    p = CompiledPot.load(ALLOY).evaluate(atoms.positions, np.tile([0, 1], 8), atoms.cell[:], atoms.pbc)
     assert atoms.get_potential_energy() == pytest.approx(p.energy, rel=ROUNDING)
     assert atoms.get_potential_energy(force_consistent=True) == atoms.get_potential_energy()
     np.testing.assert_allclose(atoms.get_potential_energies(), p.atom_energy, rtol=ROUNDING)
@@ -59,6 +64,34 @@ def test_results_are_those_of_the_potential(atoms):
     np.testing.assert_allclose(
         atoms.get_stress(voigt=False), -p.virial / atoms.get_volume(), rtol=0, atol=ROUNDING
     )
+
+
+def test_backends_and_precisions_agree(atoms):
+    """Tables at 1e-8 eV/Å; float32 nets at 1e-5."""
+    expected = atoms.get_forces()
+    for options, bar in (
+        ({"backend": "torch"}, 1e-8),
+        ({"threads": 1}, 1e-12),
+        ({"threads": 3}, 1e-12),
+        ({"precision": "float32"}, 1e-5),
+    ):
+        atoms.calc = DP(ALLOY, **options)
+        np.testing.assert_allclose(atoms.get_forces(), expected, rtol=0, atol=bar)
+        assert options == {"threads": 1} or (atoms.get_forces() != expected).any()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"backend": "cuda"}, "expected one of numba, torch"),
+        ({"precision": "float16"}, "expected float64 or float32"),
+        ({"threads": 0}, "expected 1 or more"),
+        ({"backend": "torch", "precision": "float32"}, "precision of the model's nets"),
+    ],
+)
+def test_unknown_options_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        DP(ALLOY, **options)
 
 
 def test_stress_has_the_sign_and_the_order_of_ase(atoms):
@@ -114,7 +147,7 @@ def test_changes_in_place_are_seen_and_nothing_else_costs(atoms):
 
 def test_several_calculators_side_by_side(atoms):
     """Taking turns on structures of their own, sharing a potential or not."""
-    potential = DeepPot.load(ALLOY)
+    potential = CompiledPot.load(ALLOY)
     small = atoms[:10]
     expected = [(a.copy(), DP(ALLOY)) for a in (atoms, small)]
     expected = [calc.get_potential_energy(a) for a, calc in expected]
@@ -220,13 +253,13 @@ def test_langevin_run_written_to_a_trajectory(atoms, tmp_path):
 
 def test_a_frame_parameter_set_anew_is_seen(atoms):
     """A model whose nets read one fparam, through a weight of 0.1."""
-    model = DeepPot.load(ALLOY).to_model()
+    model = read_model(ALLOY)
     nets = [
         [replace(net[0], w=np.vstack((net[0].w, np.full((1, net[0].w.shape[1]), 0.1)))), *net[1:]]
         for net in model.fitting.nets
     ]
     one = {"numb_fparam": 1, "fparam_avg": np.zeros(1), "fparam_inv_std": np.ones(1)}
-    calc = DP(DeepPot(replace(model, fitting=replace(model.fitting, nets=nets, **one))), fparam=[0.0])
+    calc = DP(CompiledPot(replace(model, fitting=replace(model.fitting, nets=nets, **one))), fparam=[0.0])
     assert calc.get_potential_energy(atoms) == pytest.approx(atoms.get_potential_energy(), rel=ROUNDING)
     calc.set(fparam=[0.5])
     assert abs(calc.get_potential_energy(atoms) - atoms.get_potential_energy()) > 0.01  # eV
