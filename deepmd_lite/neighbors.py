@@ -243,6 +243,7 @@ class NeighborList:
         self.skin = 0.0 if skin == 0 else check_length("skin", skin)
         self.builds = 0
         self._built = None
+        self._cell = None
 
     def update(self, coord, box, pbc):
         """The present ghosts, and the neighbors within rcut + skin when the list was last built.
@@ -266,8 +267,7 @@ class NeighborList:
             As `box.extend`.
         """
         coord = check_coord(coord)
-        cell = complete_cell(box, pbc)
-        pbc = np.array(pbc, dtype=bool)
+        cell, pbc = self._checked_cell(box, pbc)
         ghosts = self._moved(coord, cell, pbc)
         if ghosts is None:
             ghosts = extend(coord, cell, pbc, self.rcut + self.skin)
@@ -275,6 +275,13 @@ class NeighborList:
             self._built = coord.copy(), cell, pbc, ghosts.owner, ghosts.shift
             self.builds += 1
         return ghosts, self._table
+
+    def _checked_cell(self, box, pbc):
+        """`box.complete_cell`, and pbc as booleans; those of the last call where nothing has changed."""
+        given = np.array(pbc), None if box is None else np.array(box)
+        if self._cell is None or not all(map(np.array_equal, given, self._cell[0])):
+            self._cell = given, (complete_cell(box, pbc), np.array(pbc, dtype=bool))
+        return self._cell[1]
 
     def _moved(self, coord, cell, pbc):
         """The ghosts of the last build at their present positions; None where the list must be built."""
