@@ -61,7 +61,7 @@ def refuse_overlap(coord, i, j, owner):
     """Raise DomainError for an atom i and an atom or ghost j closer than MIN_DISTANCE."""
     r = np.linalg.norm(coord[j] - coord[i])
     raise DomainError(
-        f"atoms {i} and {owner[j]} are {r:.3g} Å apart; "
+        f"atoms {owner[i]} and {owner[j]} are {r:.3g} Å apart; "
         f"expected at least {MIN_DISTANCE} Å: remove the overlap"
     )
 

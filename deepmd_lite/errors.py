@@ -31,3 +31,7 @@ class DomainError(DeepmdLiteError, ValueError):
 
 class TrainingError(DeepmdLiteError, RuntimeError):
     """A training run that failed: a non-finite loss, for instance (exit code 1)."""
+
+
+class SimulationError(DeepmdLiteError, RuntimeError):
+    """A simulation that came to something that cannot be: an exploding force, for instance (exit code 1)."""

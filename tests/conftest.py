@@ -11,10 +11,9 @@ from deepmd_lite.model.network import random_layers
 
 
 def pytest_configure(config):
-    """Forget compiled kernels older than any source: Numba sees changes of a kernel's own file only (jit.py)."""
-    sources = Path(deepmd_lite.__file__).parent
-    newest = max(path.stat().st_mtime for path in sources.rglob("*.py"))
-    for index in sources.rglob("__pycache__/*.nbi"):
+    """Forget kernels older than a source beside them: Numba sees changes of a kernel's own file only (jit.py)."""
+    for index in Path(deepmd_lite.__file__).parent.rglob("__pycache__/*.nbi"):
+        newest = max(source.stat().st_mtime for source in index.parents[1].glob("*.py"))
         if index.stat().st_mtime < newest:
             index.unlink()
 

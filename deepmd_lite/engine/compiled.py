@@ -14,7 +14,7 @@ from threadpoolctl import ThreadpoolController
 
 from deepmd_lite import model_file
 from deepmd_lite.box import extend
-from deepmd_lite.contract import Prediction, checked_parameter, refuse_overlap, tell_overflow
+from deepmd_lite.contract import MIN_DISTANCE, Prediction, checked_parameter, refuse_overlap, tell_overflow
 from deepmd_lite.engine import kernels
 from deepmd_lite.engine.network import flatten, jvp
 from deepmd_lite.engine.tables import CLOSEST, NEAREST, TableError, tabulate
@@ -119,8 +119,17 @@ class CompiledPot:
         virial = sums.virial.sum(axis=0).reshape(3, 3)
         return Prediction(float(sums.energy.sum()), sums.energy, sums.force.sum(axis=0), virial, shares)
 
-    def sums(self, frame, nloc, nowners, atom_virial=False):
+    def sums(self, frame, nloc, nowners, atom_virial=False, names=None):
         """Run the kernel: `kernels.Sums` of a `kernels.Frame`.
+
+        Parameters
+        ----------
+        frame : kernels.Frame
+        nloc, nowners : int
+            Atoms whose energies are wanted; places for forces, which ``frame.owner`` points into.
+        atom_virial : bool
+        names : (nall,) int array, optional
+            What a message calls atoms and ghosts; ``frame.owner`` when left out.
 
         Raises
         ------
@@ -135,7 +144,7 @@ class CompiledPot:
             np.zeros((nworkers, 9)),
             np.zeros((nworkers, nowners if atom_virial else 0, 9)),
             np.zeros((nworkers, self.ntypes), np.int64),
-            np.full((nworkers, 2), -1),
+            np.full((nworkers, 3), np.inf),
         )
         share = (self._potential, frame, order, blocks, sums)
         kernel = kernels.evaluate64 if self.precision == "float64" else kernels.evaluate32
@@ -144,9 +153,9 @@ class CompiledPot:
             kernel(0, *share)
             for other in others:
                 other.result()
-        for i, j in sums.overlap:
-            if i >= 0:
-                refuse_overlap(frame.coord, i, j, frame.owner)
+        rr, i, j = min(sums.closest.tolist())
+        if rr < MIN_DISTANCE**2:
+            refuse_overlap(frame.coord, int(i), int(j), frame.owner if names is None else names)
         if not self._overflow_told:
             self._overflow_told = tell_overflow(sums.most.max(axis=0), self.sel, self.rcut)
         return sums

@@ -67,7 +67,7 @@ class Sums(NamedTuple):
     virial: np.ndarray  # (nworkers, 9) float64
     atom_virial: np.ndarray  # (nworkers, nowners, 9) float64, or no owners: not wanted
     most: np.ndarray  # (nworkers, ntypes) int64: largest number of neighbors by type
-    overlap: np.ndarray  # (nworkers, 2) int64: two atoms closer than MIN_DISTANCE, or -1
+    closest: np.ndarray  # (nworkers, 3) float64: r² of the closest pair, and its two atoms
 
 
 @numba.njit
@@ -295,9 +295,11 @@ def _work(worker, p, frame, order, blocks, sums):
                 sums.energy[order[begin + k]] = -energy[k]
         for k in range(n):
             i = order[begin + k]
-            closest = _forward(i, t, p, frame, near, pair, count, spare, gather[k])
-            if closest < MIN_DISTANCE**2:
-                sums.overlap[worker, 0], sums.overlap[worker, 1] = i, near[2, 0]
+            rr = _forward(i, t, p, frame, near, pair, count, spare, gather[k])
+            if rr < sums.closest[worker, 0]:
+                sums.closest[worker, 0] = rr
+                sums.closest[worker, 1], sums.closest[worker, 2] = i, near[2, 0]
+            if rr < MIN_DISTANCE**2:
                 return
             for tj in range(ntypes):
                 sums.most[worker, tj] = max(sums.most[worker, tj], count[tj])
@@ -317,7 +319,7 @@ def _work(worker, p, frame, order, blocks, sums):
 
 @jit(nogil=True)
 def evaluate64(worker, p, frame, order, blocks, sums):
-    """One worker's share of ``sums`` (zeros, overlap -1), in float64."""
+    """One worker's share of ``sums`` (zeros; closest inf), in float64."""
     _work(worker, p, frame, order, blocks, sums)
 
 
