@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deepmd_lite.errors import ConfigError, DeepmdLiteError, TrainingError
+from deepmd_lite.errors import ConfigError, DeepmdLiteError, SimulationError, TrainingError
 
 app = typer.Typer(
     help="Deep Potential: train on quantum-mechanical frames, run molecular dynamics.",
@@ -302,6 +302,72 @@ def model_devi(
 
 
 @app.command()
+def analyze(
+    trajectory: Annotated[Path, typer.Argument(help="HDF5 of dplite md, or any file that ASE reads.")],
+    rdf: Annotated[
+        str | None, typer.Option(help="Radial distribution of these pairs: O-O,O-H; or all.")
+    ] = None,
+    msd: Annotated[bool, typer.Option("--msd", help="Mean square displacement and diffusion.")] = False,
+    vacf: Annotated[bool, typer.Option("--vacf", help="Velocity autocorrelation and vibrations.")] = False,
+    every: Annotated[int, typer.Option(help="Use each N-th frame.")] = 1,
+    skip: Annotated[int, typer.Option(help="Leave out so many frames at the beginning.")] = 0,
+    dt: Annotated[
+        float | None, typer.Option(help="fs between frames of the file, where it holds no time.")
+    ] = None,
+    rmax: Annotated[
+        float | None, typer.Option(help="Range of the radial distribution, Å; 6 to 8 by the cell.")
+    ] = None,
+    folder: Annotated[Path, typer.Option("-o", "--out", help="Folder for tables and pictures.")] = Path(
+        "analysis"
+    ),
+):
+    """Structure, diffusion and vibrations of a trajectory; all of them unless --rdf, --msd or --vacf choose."""
+    from deepmd_lite.evaluate.analyze import analyze as analyze_trajectory
+
+    with console.status(f"reading {trajectory}"):
+        analysis = analyze_trajectory(
+            trajectory, folder, rdf=rdf, msd=msd, vacf=vacf, every=every, skip=skip, dt=dt, rmax=rmax
+        )
+    for table in analysis.tables():
+        console.print(table)
+    for note in analysis.notes:
+        say(f"note: {note}", "yellow")
+    say(f"wrote {', '.join(map(str, analysis.files))}")
+
+
+@app.command()
+def md(
+    input: Annotated[Path | None, typer.Argument(help="md.json.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key=value or section.key=value in place of the file's; repeatable."),
+    ] = None,
+    restart: Annotated[bool, typer.Option("-r", "--restart", help="Continue from the checkpoint.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how the work would be shared out, and what it would cost.")
+    ] = False,
+    ranks: Annotated[
+        int | None, typer.Option(help="Number of ranks for --dry-run, in place of those started.")
+    ] = None,
+    help_config: Annotated[
+        bool, typer.Option("--help-config", help="Explain every key of md.json.")
+    ] = False,
+):
+    """Molecular dynamics on any number of ranks: mpirun -n 4 dplite md md.json."""
+    from deepmd_lite.md.command import run_command
+    from deepmd_lite.md.settings import describe
+
+    if help_config:
+        print(describe(), end="")
+        return
+    if input is None:
+        raise ConfigError("dplite md: expected an md.json; see --help-config for its keys")
+    code = run_command(input, settings or [], restart=restart, dry_run=dry_run, ranks=ranks)
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
 def validate(
     model: Annotated[Path, typer.Option("-m", "--model", help="A .dp model file.")],
     system: Frames,
@@ -330,7 +396,7 @@ def main():
         if "--debug" in sys.argv:
             raise
         print(f"dplite: {e}", file=sys.stderr)
-        failed = isinstance(e, TrainingError) or getattr(e, "errno", None) in (
+        failed = isinstance(e, (TrainingError, SimulationError)) or getattr(e, "errno", None) in (
             errno.ENOSPC,
             errno.EFBIG,
             errno.EIO,

@@ -6,5 +6,9 @@ model_devi.py   deviation of several models, in DeePMD-kit's columns
 validate.py     the engine against the reference implementation, on the same frames
 show.py         what a model file holds
 dynamics.py     drift of the energy and radial distribution of a trajectory
+trajectory.py   frames of a trajectory, unwrapped
+analyze.py      what dplite analyze does, from one pass over a trajectory
+structure.py    radial distributions and coordination numbers
+correlations.py mean square displacement, velocity autocorrelation, vibrations
 plots.py        parity, learning curve, energy against time, radial distribution
 """
