@@ -16,6 +16,7 @@ from ase.data import atomic_numbers
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from deepmd_lite.backends import load_potential
+from deepmd_lite.engine.shared import SharedPot
 from deepmd_lite.errors import ConfigError
 from deepmd_lite.neighbors import NeighborList
 
@@ -37,6 +38,9 @@ class DP(Calculator):
         As many as there are cores (``NUMBA_NUM_THREADS``) when left out.
     backend : "numba" or "torch"
         The engine, or the reference implementation. These three are for models given as paths.
+    comm : mpi4py communicator, optional
+        Ranks that share the work: run the same script on each, with the same random numbers; every rank gets the
+        whole result.
     fparam : (numb_fparam,) array, optional
         Needed exactly when the model was trained with it; change it by ``calc.set(fparam=...)``.
     aparam : (natoms, numb_aparam) array, optional
@@ -66,6 +70,7 @@ class DP(Calculator):
         precision="float64",
         threads=None,
         backend="numba",
+        comm=None,
         fparam=None,
         aparam=None,
         skin=1.0,
@@ -77,6 +82,10 @@ class DP(Calculator):
             load_potential(m, backend, precision, threads) if isinstance(m, (str, PathLike)) else m
             for m in models
         ]
+        if comm is not None:
+            if not all(hasattr(m, "sums") for m in self.models):
+                raise ConfigError("comm: expected backend numba, found torch; leave out one of them")
+            self.models = [SharedPot(m, comm) for m in self.models]
         self.neighbors = NeighborList(max(m.rcut for m in self.models), skin)
         super().__init__(fparam=fparam, aparam=aparam)
 

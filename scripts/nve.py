@@ -1,9 +1,9 @@
 """Energy conservation of a model: an NVE run in ASE, its drift with error, and a picture.
 
-usage: python scripts/nve.py MODEL FRAMES [--picoseconds 50] [--step 0.5] [--temperature 300] [--plot nve.png]
+usage: python scripts/nve.py MODEL FRAMES [--picoseconds 50] [--equilibrate 10] [--step 0.5] [--temperature 300]
 
-Starts from the first frame of FRAMES (file.h5 or file.h5#/SYSTEM), equilibrates for 2 ps by stochastic velocity
-rescaling (Bussi), then runs without a thermostat. The drift is the slope of the total energy per atom against
+Starts from the first frame of FRAMES (file.h5 or file.h5#/SYSTEM), equilibrates by stochastic velocity rescaling
+(Bussi), then runs without a thermostat. The drift is the slope of the total energy per atom against
 time; its error comes from the scatter of block means around the line (`evaluate.dynamics.drift`).
 """
 
@@ -30,6 +30,7 @@ def main():
     parser.add_argument("model", type=Path)
     parser.add_argument("frames")
     parser.add_argument("--picoseconds", type=float, default=50.0)
+    parser.add_argument("--equilibrate", type=float, default=10.0, help="ps")
     parser.add_argument("--step", type=float, default=0.5, help="fs")
     parser.add_argument("--temperature", type=float, default=300.0, help="K")
     parser.add_argument("--plot", type=Path, default=Path("nve.png"))
@@ -44,7 +45,7 @@ def main():
     atoms.set_momenta(rng.normal(0, spread, atoms.positions.shape))
     step = options.step * units.fs
     thermostat = Bussi(atoms, step, temperature_K=options.temperature, taut=50 * units.fs, rng=rng)
-    thermostat.run(round(2000 / options.step))
+    thermostat.run(round(1000 * options.equilibrate / options.step))
     Stationary(atoms)
 
     dynamics, rows, begin = VelocityVerlet(atoms, step), [], time.perf_counter()

@@ -105,21 +105,19 @@ class CompiledPot:
 
     def evaluate_neighbors(self, ghosts, table, atype, fparam=None, aparam=None, atom_virial=False):
         """As `evaluate`, for ghosts and a neighbor table that are known; pairs beyond rcut do not count."""
-        atype = np.ascontiguousarray(atype, np.int32)
-        frame = kernels.Frame(
-            ghosts.coord,
-            atype[ghosts.owner],
-            ghosts.owner,
-            table.first,
-            table.index,
-            self._extra(fparam, aparam, len(atype)),
-        )
+        frame = self.frame(ghosts, table, atype, fparam, aparam)
         sums = self.sums(frame, len(atype), len(atype), atom_virial)
         shares = sums.atom_virial.sum(axis=0).reshape(-1, 3, 3) if atom_virial else None
         virial = sums.virial.sum(axis=0).reshape(3, 3)
         return Prediction(float(sums.energy.sum()), sums.energy, sums.force.sum(axis=0), virial, shares)
 
-    def sums(self, frame, nloc, nowners, atom_virial=False, names=None):
+    def frame(self, ghosts, table, atype, fparam=None, aparam=None):
+        """`kernels.Frame` of a structure whose forces on ghosts go to their owners."""
+        atype = np.ascontiguousarray(atype, np.int32)
+        extra = self._extra(fparam, aparam, len(atype))
+        return kernels.Frame(ghosts.coord, atype[ghosts.owner], ghosts.owner, table.first, table.index, extra)
+
+    def sums(self, frame, nloc, nowners, atom_virial=False, names=None, share=(0, 1)):
         """Run the kernel: `kernels.Sums` of a `kernels.Frame`.
 
         Parameters
@@ -130,13 +128,16 @@ class CompiledPot:
         atom_virial : bool
         names : (nall,) int array, optional
             What a message calls atoms and ghosts; ``frame.owner`` when left out.
+        share : (int, int)
+            Which of how many equal shares of the atoms to evaluate.
 
         Raises
         ------
         DomainError
             Two atoms closer than 0.01 Å.
         """
-        order, blocks = self._blocks(frame.atype[:nloc])
+        order, blocks = self._blocks(frame.atype[:nloc], share[1])
+        blocks = np.ascontiguousarray(blocks[share[0] :: share[1]])
         nworkers = min(self.threads, max(1, len(blocks)))
         sums = kernels.Sums(
             np.zeros(nloc),
@@ -160,14 +161,15 @@ class CompiledPot:
             self._overflow_told = tell_overflow(sums.most.max(axis=0), self.sel, self.rcut)
         return sums
 
-    def _blocks(self, atype):
-        """Atoms sorted by type, and blocks (begin, end, type) of them, a multiple of ``threads`` for each type."""
+    def _blocks(self, atype, shares):
+        """Atoms sorted by type, and blocks (begin, end, type) of them, as many of each type for every worker."""
+        workers = self.threads * shares
         order = np.argsort(atype, kind="stable").astype(np.int32)
         count = np.bincount(atype, minlength=self.ntypes)
         blocks, begin = [], 0
         for t, n in enumerate(count):
             if n and t not in self.model.atom_exclude_types:
-                parts = min(n, self.threads * -(-n // (self.threads * self.block)))
+                parts = min(n, workers * -(-n // (workers * self.block)))
                 edges = begin + n * np.arange(parts + 1) // parts
                 blocks.append(np.column_stack((edges[:-1], edges[1:], np.full(parts, t))))
             begin += n

@@ -19,11 +19,11 @@ from deepmd_lite.md.start import remove_drift
 
 
 class Stopped(Exception):
-    """A signal asked the run to stop. ``code`` is the exit code, 128 + signal."""
+    """A signal asked the run to stop. ``code`` is the exit code: 130 after Ctrl-C, else 143."""
 
     def __init__(self, number, step):
         super().__init__(f"stopped by {signal.Signals(number).name} after step {step}")
-        self.code = 128 + number
+        self.code = 130 if number == signal.SIGINT else 143
 
 
 class Simulation:
@@ -79,10 +79,13 @@ class Simulation:
         self.domain = Domain(state.comm, state, max(p.rcut for p in potentials), skin, grid)
         self.forces = Forces(self.domain, potentials)
         self.limits = {
-            "force": (max_force, "eV/Å"),
-            "displacement in one step": (max_displacement, "Å"),
-            "closeness": (None if min_distance is None else 1 / min_distance, "1/Å"),
-        }
+            "force": (max_force, "force of {:.4g} eV/Å, limit {:g}".format),
+            "displacement": (max_displacement, "displacement of {:.4g} Å in one step, limit {:g}".format),
+            "closeness": (
+                None if min_distance is None else 1 / min_distance,
+                lambda inverse, limit: f"a pair {1 / inverse:.3g} Å apart, limit {1 / limit:g}",
+            ),
+        }  # by name: the largest value allowed, and what to say of a larger one
         self.max_temperature, self.drift_interval = max_temperature, drift_interval
         self.actions = []
         self.forces(state, self.clock)
@@ -103,7 +106,7 @@ class Simulation:
         SimulationError
             Something beyond a limit: names the step and the atom; ``state`` is the one before that step.
         Stopped
-            SIGTERM or SIGINT on any rank, after the step is whole.
+            SIGTERM, SIGINT or SIGUSR1 on any rank, after the step is whole.
         """
         with _signals() as received:
             for _ in range(steps):
@@ -128,7 +131,7 @@ class Simulation:
         with clock("comm"):
             used, asked = self._largest((used, received))
         if not used < 1:
-            self._guard({"displacement in one step": self._largest_displacement()})
+            self._guard({"displacement": self._largest_displacement()})
             with clock("neighbor"):
                 self.domain.rebuild()
         self.forces(s, clock)
@@ -176,7 +179,9 @@ class Simulation:
             if self._before is not None:
                 vars(self.state).update(vars(self._before))
             unit = self.limits[name][1]
-            raise SimulationError(f"step {step}: {name} of {value:.4g} {unit} at atom {atom}, limit {limit:g} {unit}")
+            raise SimulationError(
+                f"step {step}: {name} of {value:.4g} {unit} at atom {atom}, limit {limit:g} {unit}"
+            )
 
 
 def _longest(vectors):
@@ -185,8 +190,8 @@ def _longest(vectors):
 
 @contextmanager
 def _signals():
-    """Collect SIGTERM and SIGINT instead of being ended by them."""
-    received, numbers = [], (signal.SIGTERM, signal.SIGINT)
+    """Collect SIGTERM, SIGINT and SIGUSR1 (a queue's warning) instead of being ended by them."""
+    received, numbers = [], (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
     before = [signal.signal(n, lambda number, _: received.append(number)) for n in numbers]
     try:
         yield received
