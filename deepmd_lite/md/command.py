@@ -49,7 +49,7 @@ def run_command(path, overrides=(), restart=False, dry_run=False, ranks=None):
         if comm.size == 1:
             raise
         if comm.rank > 0:
-            time.sleep(0.5)  # what all ranks stumble over, rank 0 says for all
+            time.sleep(2)  # what all ranks stumble over, rank 0 says for all
         known = isinstance(error, (DeepmdLiteError, OSError))
         where = f" (rank {comm.rank})" if comm.rank > 0 else ""
         text = f"dplite: {error}{where}" if known else f"dplite: rank {comm.rank}:\n{traceback.format_exc()}"

@@ -75,7 +75,7 @@ def check_launcher(comm):
 
 
 def read_structure(settings):
-    """The structure to start from, as ase.Atoms. Raises DataError."""
+    """The structure to start from, as ase.Atoms; for one rank, not collective. Raises DataError."""
     path, _, _ = settings.structure.partition("#")
     if path.endswith((".h5", ".hdf5")):
         systems = read_systems(settings.structure)
@@ -89,7 +89,7 @@ def read_structure(settings):
     if not os.path.exists(path):
         raise DataError(f"{settings.structure}: no such file")
     try:
-        return _pick(read(settings.structure, index=":"), settings)
+        return _pick(read(settings.structure, index=":", parallel=False), settings)
     except DataError:
         raise
     except Exception as reason:  # whatever ASE's many readers trip over
@@ -134,6 +134,7 @@ class Run:
         checkpoint = self._checkpoint() if restart else None
         self.state = self._restored(checkpoint) if restart else self._started()
         self.integrator = make_integrator(settings.ensemble, settings.steps)
+        self.state.drifts = settings.ensemble.type == "langevin"
         if settings.ensemble.type == "npt" and not self.state.pbc.all():
             raise ConfigError("ensemble npt: expected a structure that is periodic along all three axes")
         if restart:
@@ -167,6 +168,8 @@ class Run:
         clock.restart()
         try:
             sim.run(self.settings.steps - s.step)
+            if s.step % self.settings.restart.interval:
+                self.checkpoint()
         except Stopped:
             self.checkpoint()
             raise
@@ -175,8 +178,6 @@ class Run:
             raise
         finally:
             self._close()
-        if s.step % self.settings.restart.interval:
-            self.checkpoint()
         wall, steps = clock.wall(), max(1, s.step - begin)
         phases = s.sum(list(clock.seconds.values())) / s.comm.size
         phases = dict(zip(clock.seconds, phases.tolist()))
@@ -351,7 +352,7 @@ class Run:
             atoms = Atoms(self._composition.symbols, positions=coord, cell=self._box(), pbc=s.pbc)
             atoms.set_masses(self._composition.mass)
             atoms.set_velocities(velocity / np.sqrt(ACCELERATION))
-            write(self.settings.safety.file, atoms)
+            write(self.settings.safety.file, atoms, parallel=False)
 
     def _close(self):
         for file in self._files.values():

@@ -123,6 +123,7 @@ class Simulation:
         s, clock = self.state, self.clock
         self._before = copy.copy(s)
         self._before.coord, self._before.velocity = s.coord.copy(), s.velocity.copy()
+        self._remembered = self.integrator.get()
         s.step += 1
         with clock("integrate"):
             self.integrator.first_half(s)
@@ -178,10 +179,8 @@ class Simulation:
             step = self.state.step
             if self._before is not None:
                 vars(self.state).update(vars(self._before))
-            unit = self.limits[name][1]
-            raise SimulationError(
-                f"step {step}: {name} of {value:.4g} {unit} at atom {atom}, limit {limit:g} {unit}"
-            )
+                self.integrator.set(self._remembered)
+            raise SimulationError(f"step {step}: {self.limits[name][1](value, limit)}, at atom {atom}")
 
 
 def _longest(vectors):

@@ -40,6 +40,8 @@ class State:
     dt : float, fs
     seed : int
         Of counter-based random numbers: keyed by (seed, step, id), so that noise does not depend on the ranks.
+    drifts : bool
+        Whether the total momentum changes, as by Langevin noise, and so counts among the degrees of freedom.
     energy : float, eV
         Potential energy of all ranks, of the last force evaluation.
     virial : (3, 3) float64, eV
@@ -62,6 +64,7 @@ class State:
     step: int = 0
     dt: float = 1.0
     seed: int = 0
+    drifts: bool = False
     energy: float = 0.0
     virial: np.ndarray | None = None
 
@@ -78,8 +81,9 @@ class State:
 
     @property
     def degrees_of_freedom(self):
-        """3 per mobile atom, less the total momentum's three where no atom is held fixed."""
-        return max(1, 3 * self.nmobile - (3 if self.nmobile == self.natoms else 0))
+        """3 per mobile atom, less the total momentum's three where it stays zero."""
+        resting = self.nmobile == self.natoms and not self.drifts
+        return max(1, 3 * self.nmobile - 3 * resting)
 
     def temperature(self, kinetic_tensor):
         """K."""

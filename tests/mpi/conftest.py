@@ -1,0 +1,26 @@
+"""Programs under ``mpirun``, the one beside this Python where there is one."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MPIRUN = shutil.which("mpirun", path=str(Path(sys.executable).parent)) or shutil.which("mpirun")
+
+
+@pytest.fixture
+def mpirun():
+    """mpirun(ranks, *arguments, **options): the command of python with arguments, run or (start=True) started."""
+    if MPIRUN is None:
+        pytest.skip("no mpirun: pip install mpich")
+
+    def run(ranks, *arguments, start=False, **options):
+        command = [MPIRUN, "-n", str(ranks), sys.executable, *map(str, arguments)]
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+        if start:
+            return subprocess.Popen(command, **options)
+        return subprocess.run(command, timeout=240, **options)
+
+    return run
