@@ -5,8 +5,8 @@
     learn    frames ─> neighbors ─> descriptor ─> fitting ─> potential ─> loss ─> trainer ─> model.dp
              HDF5      nlist        D_i           E_i        E, F, W             checkpoint
 
-    run      model.dp ─> tables ─> kernels ─> calculator (ASE)
-                         (ms)      Numba
+    run      model.dp ─> tables ─> kernels ─┬─> calculator   ASE, one process, all threads
+                         (ms)      Numba    └─> domain ─> dynamics   mpirun, any number of ranks
 
 Where to find what:
 
@@ -21,6 +21,7 @@ Where to find what:
 ``engine``             the same in Numba, fast: tables of G, fused kernels, `CompiledPot`
 ``contract, backends`` what both implementations take and return; the choice between them
 ``calculator``         the ASE calculator ``DP``
+``md``                 domain decomposition over MPI, integrators, restarts: `Simulation`, ``dplite md``
 ``evaluate``           test, model deviation, validation of the engine, plots
 =====================  =============================================================================
 
@@ -35,13 +36,23 @@ _PUBLIC = {
     "CompiledPot": "engine.compiled",
     "DP": "calculator",
     "DeepPot": "model.potential",
+    "Simulation": "md.simulation",
     "read_systems": "frames.store",
     "write_system": "frames.write",
     "read_model": "model_file",
     "write_model": "model_file",
 }
 
-__all__ = ["DP", "CompiledPot", "DeepPot", "read_model", "read_systems", "write_model", "write_system"]
+__all__ = [
+    "DP",
+    "CompiledPot",
+    "DeepPot",
+    "Simulation",
+    "read_model",
+    "read_systems",
+    "write_model",
+    "write_system",
+]
 
 
 def __getattr__(name):

@@ -349,9 +349,7 @@ def md(
     ranks: Annotated[
         int | None, typer.Option(help="Number of ranks for --dry-run, in place of those started.")
     ] = None,
-    help_config: Annotated[
-        bool, typer.Option("--help-config", help="Explain every key of md.json.")
-    ] = False,
+    help_config: Annotated[bool, typer.Option("--help-config", help="Explain every key of md.json.")] = False,
 ):
     """Molecular dynamics on any number of ranks: mpirun -n 4 dplite md md.json."""
     from deepmd_lite.md.command import run_command

@@ -12,4 +12,6 @@ KJ_PER_MOL = KCAL_PER_MOL / 4.184  # eV
 BOLTZMANN = 8.617333262e-5  # eV/K
 BAR = 1 / 1602176.634  # eV/Å³; 1 eV/Å³ = 1602176.634 bar
 GPA = 1e4 * BAR  # eV/Å³
-ACCELERATION = 1.602176634e-19 / 1.66053906660e-27 * 1e-10  # Å/fs² of 1 eV/Å on 1 amu; eV = amu (Å/fs)² / this
+ACCELERATION = (
+    1.602176634e-19 / 1.66053906660e-27 * 1e-10
+)  # Å/fs² of 1 eV/Å on 1 amu; eV = amu (Å/fs)² / this

@@ -22,7 +22,7 @@ from deepmd_lite.errors import ConfigError
 from deepmd_lite.model_file import Layer
 from deepmd_lite.neighbors import cell_list
 
-BLOCK = 128  # atoms of one type whose fitting nets are one matrix product
+BLOCK = 192  # atoms of one type whose fitting nets are one matrix product
 TOLERANCE = {"float64": TableError(1e-10, 1e-8), "float32": TableError(1e-7, 1e-5)}
 
 

@@ -136,7 +136,7 @@ def _from_net(x, net, embedding, c):
     c[0, 0], c[0, 1], c[0, 2:] = g[0], dg[0], 0
 
 
-@numba.njit
+@numba.njit(fastmath={"contract"})  # a * b + c in one instruction
 def _add_dyad(c, k, u, r0, r1, r2, r3, a):
     """a += R~ ⊗ G(u) with the coefficients c[k] (4, M)."""
     for m in range(a.shape[1]):
@@ -173,7 +173,7 @@ def _forward(i, t, p, frame, near, pair, count, spare, a):
     return closest
 
 
-@numba.njit
+@numba.njit(fastmath={"contract"})
 def _descriptor(a, axis, d):
     """D_i: for each b < M₂ the products A_a · A_b with a = b ... M-1."""
     width, place = a.shape[1], 0

@@ -189,7 +189,7 @@ def _silut(x, threshold, value, steepness):
     return t + value, slope * steepness
 
 
-@numba.njit(error_model="numpy")  # a division that may raise is not vectorized
+@numba.njit(error_model="numpy", fastmath={"contract"})  # a division that may raise is not vectorized
 def activate(code, z, slope, parameters):
     """z becomes act(z), ``slope`` act'(z): flat arrays of one length."""
     if code == TANH:

@@ -21,8 +21,7 @@ from deepmd_lite.backends import load_potential
 from deepmd_lite.errors import ConfigError
 from deepmd_lite.evaluate.predict import predict
 from deepmd_lite.frames.store import read_systems
-
-COLUMNS = ("max_devi_v", "min_devi_v", "avg_devi_v", "max_devi_f", "min_devi_f", "avg_devi_f", "devi_e")
+from deepmd_lite.md.forces import COLUMNS
 
 
 @dataclass(frozen=True)

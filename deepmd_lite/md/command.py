@@ -17,10 +17,10 @@ from rich.progress import (
 from rich.table import Table
 
 from deepmd_lite.errors import DeepmdLiteError, SimulationError
+from deepmd_lite.md.dynamics import Stopped
 from deepmd_lite.md.estimate import estimate
-from deepmd_lite.md.run import Run
 from deepmd_lite.md.settings import load_settings
-from deepmd_lite.md.simulation import Stopped
+from deepmd_lite.md.simulation import Simulation
 
 COLUMNS = {  # of the live table: width, decimals
     "step": (10, 0),
@@ -60,13 +60,13 @@ def run_command(path, overrides=(), restart=False, dry_run=False, ranks=None):
 def _run(settings, comm, restart):
     console = Console(quiet=comm.rank > 0)
     with Live(console, settings.steps) as live:
-        run = Run(settings, comm, restart, live.report)
+        simulation = Simulation.from_settings(settings, comm, restart, live.report)
         say = lambda text: console.print(text, soft_wrap=True, highlight=False, markup=False)  # noqa: E731
-        for line in _layout(settings, comm, run):
+        for line in _layout(settings, comm, simulation):
             say(line)
-        live.start(run.state)
+        live.start(simulation.state)
         try:
-            timing = run()
+            timing = simulation.run()
         except Stopped as stop:
             live.stop()
             if comm.rank == 0:
@@ -79,12 +79,12 @@ def _run(settings, comm, restart):
     return 0
 
 
-def _layout(settings, comm, run):
+def _layout(settings, comm, simulation):
     """What is run and how it is shared out. Collective."""
     node = comm.Split_type(_mpi().COMM_TYPE_SHARED)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     crowded = comm.allreduce(int(node.size * settings.threads > cores))
-    domain, state = run.simulation.domain, run.state
+    domain, state = simulation.dynamics.domain, simulation.state
     nloc = comm.allgather(len(state.id))
     nghost = comm.allreduce(len(domain.id) - len(state.id))
     grid = " × ".join(map(str, domain.grid))
@@ -140,7 +140,7 @@ class Live:
         self.bar.stop()
 
     def report(self, row):
-        """Show a `run.Row`."""
+        """Show a `simulation.Row`."""
         if self._started is None:
             self._rows.append(row)
             return

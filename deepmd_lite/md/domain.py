@@ -34,7 +34,9 @@ from deepmd_lite.neighbors import cell_list
 
 BINS = 4096  # of the histograms from which quantiles are taken
 IMBALANCE = 1.1  # most atoms of a rank over the mean, from which on boxes are cut anew
-ODD = np.uint64(0x9E3779B97F4A7C15)  # spreads ids over 64 bits: a checksum that notices a lost and a doubled atom
+ODD = np.uint64(
+    0x9E3779B97F4A7C15
+)  # spreads ids over 64 bits: a checksum that notices a lost and a doubled atom
 
 
 def choose_grid(size, lengths):
@@ -240,7 +242,11 @@ class Domain:
         asked = (my_low[None] <= (high + margin)[:, None]) & (my_high[None] >= (low - margin)[:, None])
         asked = asked.all(axis=2)
         asked[self.rank, ~shifts.any(axis=1)] = False
-        index, shift, self._sent = [np.zeros(0, np.int32)], [np.zeros((0, 3), np.int8)], np.zeros(self.size, int)
+        index, shift, self._sent = (
+            [np.zeros(0, np.int32)],
+            [np.zeros((0, 3), np.int8)],
+            np.zeros(self.size, int),
+        )
         for rank, turn in np.argwhere(asked):
             region = low[rank] - margin - shifts[turn], high[rank] + margin - shifts[turn]
             n = _inside(frac, *region, np.empty(0, np.int32))
@@ -340,7 +346,9 @@ class Domain:
         edges = low + width * np.arange(BINS + 1)
         for row, count in zip(cuts, counts):
             count = count if count.any() else np.ones(BINS)
-            row[:] = np.interp(np.arange(parts + 1) / parts, np.append(0, np.cumsum(count)) / count.sum(), edges)
+            row[:] = np.interp(
+                np.arange(parts + 1) / parts, np.append(0, np.cumsum(count)) / count.sum(), edges
+            )
         cuts[:, 0], cuts[:, -1] = (0.0, 1.0) if self.state.pbc[axis] else (-np.inf, np.inf)
         return cuts
 

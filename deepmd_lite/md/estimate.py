@@ -18,9 +18,9 @@ from rich.table import Table
 from deepmd_lite.box import face_distances
 from deepmd_lite.engine.compiled import CompiledPot
 from deepmd_lite.md.domain import choose_grid
+from deepmd_lite.md.dynamics import Dynamics
 from deepmd_lite.md.integrators import VelocityVerlet
-from deepmd_lite.md.run import read_structure
-from deepmd_lite.md.simulation import Simulation
+from deepmd_lite.md.simulation import read_structure
 from deepmd_lite.md.start import distribute
 
 SAMPLE = 1000  # atoms that the cost is measured on
@@ -106,16 +106,16 @@ def estimate(settings, ranks):
         replicate=[copies if p else 1 for p in atoms.pbc],
         dt=settings.dt,
     )
-    simulation = Simulation(state, [potential], VelocityVerlet(), skin=settings.skin)
-    simulation.run(2)
+    dynamics = Dynamics(state, [potential], VelocityVerlet(), skin=settings.skin)
+    dynamics.run(2)
     begin, seconds = time.perf_counter(), []
     for _ in range(5):
         begin = time.perf_counter()
-        simulation.run(1)
+        dynamics.run(1)
         seconds.append(time.perf_counter() - begin)
-    local = simulation.domain.coord.shape[0] - state.natoms
+    local = dynamics.domain.coord.shape[0] - state.natoms
     per_atom = (float(np.median(seconds)) - PER_GHOST * local) / state.natoms
-    pairs = len(simulation.domain.table.index) / state.natoms
+    pairs = len(dynamics.domain.table.index) / state.natoms
 
     reach = potential.rcut + settings.skin
     lengths = face_distances(state.cell) * settings.replicate / np.where(atoms.pbc, copies, 1)

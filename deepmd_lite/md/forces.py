@@ -7,6 +7,16 @@ import numpy as np
 from deepmd_lite.engine.kernels import Frame
 from deepmd_lite.errors import ConfigError
 
+COLUMNS = (  # DeePMD-kit's names, in the order of model_devi.out
+    "max_devi_v",
+    "min_devi_v",
+    "avg_devi_v",
+    "max_devi_f",
+    "min_devi_f",
+    "avg_devi_f",
+    "devi_e",
+)
+
 
 class Deviation(NamedTuple):
     """Disagreement of a committee, as in DeePMD-kit's model_devi.out; and the atom where forces disagree most."""
@@ -40,7 +50,9 @@ class Forces:
     def __init__(self, domain, potentials):
         for p in potentials:
             if p.model.fitting.numb_fparam or p.model.fitting.numb_aparam:
-                raise ConfigError("molecular dynamics of models with fparam or aparam: expected a model without")
+                raise ConfigError(
+                    "molecular dynamics of models with fparam or aparam: expected a model without"
+                )
             if p.type_map != potentials[0].type_map:
                 raise ConfigError(
                     f"models of a committee: expected the type_map {list(potentials[0].type_map)}, "

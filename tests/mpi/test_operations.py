@@ -178,15 +178,15 @@ def test_an_error_on_one_rank_ends_all_with_one_message(mpirun, tmp_path):
     code = f"""
 import sys
 from mpi4py import MPI
-from deepmd_lite.md import simulation
+from deepmd_lite.md import dynamics
 from deepmd_lite.md.command import run_command
 from deepmd_lite.errors import DomainError
-step = simulation.Simulation._step
+step = dynamics.Dynamics._step
 def fail(self, received):
     if self.state.step == 30 and self.state.comm.rank == 1:
         raise DomainError("made up")
     return step(self, received)
-simulation.Simulation._step = fail
+dynamics.Dynamics._step = fail
 sys.exit(run_command({str(path)!r}))
 """
     begin = time.monotonic()

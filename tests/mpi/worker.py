@@ -11,9 +11,9 @@ from ase import Atoms
 from mpi4py import MPI
 
 from deepmd_lite import CompiledPot, read_model
+from deepmd_lite.md.dynamics import Dynamics
 from deepmd_lite.md.gather import gathered
 from deepmd_lite.md.integrators import VelocityVerlet
-from deepmd_lite.md.simulation import Simulation
 from deepmd_lite.md.start import distribute, thermalize
 
 ALLOY = Path(__file__).parents[1] / "physics/alloy.dp"  # rcut 4.5 Å
@@ -47,7 +47,7 @@ def run(name, atoms):
     comm, potential = MPI.COMM_WORLD, CompiledPot(read_model(ALLOY), threads=1)
     state = distribute(atoms, potential.type_map, comm, dt=DT, seed=5)
     thermalize(state, 900.0)
-    simulation = Simulation(state, [potential], VelocityVerlet(), skin=0.3)
+    dynamics = Dynamics(state, [potential], VelocityVerlet(), skin=0.3)
 
     def whole(values):
         return gathered(comm, state.natoms, state.id, values)
@@ -55,9 +55,9 @@ def run(name, atoms):
     found = {"energy": state.energy, "force": whole(state.force), "virial": state.virial}
     found["imbalance"] = comm.allreduce(len(state.id), op=MPI.MAX) * comm.size / state.natoms
     found["empty"] = comm.allreduce(int(len(state.id) == 0))
-    simulation.run(STEPS)
+    dynamics.run(STEPS)
     found["coord"] = whole(state.coord + state.image @ state.cell)
-    found["builds"] = simulation.domain.builds
+    found["builds"] = dynamics.domain.builds
     return {f"{name}/{key}": value for key, value in found.items()}
 
 
