@@ -220,8 +220,9 @@ def train(
 ):
     """Train a model; ends with model.dp, lcurve.out and a plot of the learning curve."""
     from deepmd_lite.config import load_config
+    from deepmd_lite.signals import Stopped
     from deepmd_lite.train.progress import TrainingProgress
-    from deepmd_lite.train.trainer import Stopped, Trainer
+    from deepmd_lite.train.trainer import Trainer
 
     config = load_config(input)
     for line in config.ignored:

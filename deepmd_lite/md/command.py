@@ -17,10 +17,10 @@ from rich.progress import (
 from rich.table import Table
 
 from deepmd_lite.errors import DeepmdLiteError, SimulationError
-from deepmd_lite.md.dynamics import Stopped
 from deepmd_lite.md.estimate import estimate
 from deepmd_lite.md.settings import load_settings
 from deepmd_lite.md.simulation import Simulation
+from deepmd_lite.signals import Stopped
 
 COLUMNS = {  # of the live table: width, decimals
     "step": (10, 0),
@@ -70,7 +70,7 @@ def _run(settings, comm, restart):
         except Stopped as stop:
             live.stop()
             if comm.rank == 0:
-                text = f"dplite: {stop}; checkpoint written, continue with --restart"
+                text = f"dplite: {stop}; continue with --restart"
                 print(text, file=sys.stderr, flush=True)
             return stop.code
     console.print(timing_table(timing))

@@ -6,8 +6,6 @@ them has used up the skin, was asked to stop, or saw something that cannot be.
 """
 
 import copy
-import signal
-from contextlib import contextmanager
 
 import numpy as np
 
@@ -16,14 +14,7 @@ from deepmd_lite.md.clock import Clock
 from deepmd_lite.md.domain import Domain
 from deepmd_lite.md.forces import Forces
 from deepmd_lite.md.start import remove_drift
-
-
-class Stopped(Exception):
-    """A signal asked the run to stop. ``code`` is the exit code: 130 after Ctrl-C, else 143."""
-
-    def __init__(self, number, step):
-        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}")
-        self.code = 130 if number == signal.SIGINT else 143
+from deepmd_lite.signals import Stopped, collected
 
 
 class Dynamics:
@@ -108,7 +99,7 @@ class Dynamics:
         Stopped
             SIGTERM, SIGINT or SIGUSR1 on any rank, after the step is whole.
         """
-        with _signals() as received:
+        with collected() as received:
             for _ in range(steps):
                 asked = self._step(max(received, default=0))
                 for interval, action in self.actions:
@@ -185,18 +176,6 @@ class Dynamics:
 
 def _longest(vectors):
     return np.sqrt(np.einsum("id,id->i", vectors, vectors))
-
-
-@contextmanager
-def _signals():
-    """Collect SIGTERM, SIGINT and SIGUSR1 (a queue's warning) instead of being ended by them."""
-    received, numbers = [], (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-    before = [signal.signal(n, lambda number, _: received.append(number)) for n in numbers]
-    try:
-        yield received
-    finally:
-        for number, handler in zip(numbers, before):
-            signal.signal(number, handler)
 
 
 def _mpi():

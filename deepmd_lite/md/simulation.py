@@ -12,13 +12,14 @@ from deepmd_lite.engine.compiled import CompiledPot
 from deepmd_lite.errors import ConfigError, DataError, SimulationError
 from deepmd_lite.frames.store import read_systems
 from deepmd_lite.md.checkpoint import ATOM_ARRAYS, CheckpointWriter, read_checkpoint
-from deepmd_lite.md.dynamics import Dynamics, Stopped
+from deepmd_lite.md.dynamics import Dynamics
 from deepmd_lite.md.gather import gathered, slices
 from deepmd_lite.md.integrators import make_integrator
 from deepmd_lite.md.output import Composition, DeviationLog, Frame, ThermoLog, open_trajectory
 from deepmd_lite.md.settings import parse_settings
 from deepmd_lite.md.start import distribute, thermalize
 from deepmd_lite.md.state import State
+from deepmd_lite.signals import Stopped
 from deepmd_lite.units import ACCELERATION
 
 LAUNCHERS = (

@@ -8,8 +8,6 @@ model.dp         the weights at the end
 lcurve.out       the learning curve, in DeePMD-kit's columns
 """
 
-import signal
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,6 +16,7 @@ from deepmd_lite.errors import ConfigError, TrainingError
 from deepmd_lite.frames.store import read_systems
 from deepmd_lite.model.potential import DeepPot
 from deepmd_lite.model_file import read_model
+from deepmd_lite.signals import Stopped, collected
 from deepmd_lite.train import checkpoint
 from deepmd_lite.train.dataset import (
     Sampler,
@@ -31,14 +30,6 @@ from deepmd_lite.train.lcurve import LearningCurve
 from deepmd_lite.train.loss import Errors, Loss
 from deepmd_lite.train.schedule import Schedule
 from deepmd_lite.train.start import check_same_model, new_model
-
-
-class Stopped(Exception):
-    """A signal asked the run to stop; the checkpoint is written. ``code`` is the exit code, 128 + signal."""
-
-    def __init__(self, number, step):
-        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}; checkpoint written")
-        self.code = 128 + number
 
 
 def make_folder(path):
@@ -154,10 +145,10 @@ class Trainer:
         TrainingError
             A loss that is not finite; names the frames of the batch.
         Stopped
-            SIGTERM or SIGINT; the checkpoint is written.
+            SIGTERM, SIGUSR1 or SIGINT; the checkpoint is written.
         """
         c = self.config.training
-        with _signals() as received:
+        with collected() as received:
             while self.step < c.numb_steps:
                 lr = self.schedule(self.step)
                 errors = self._train_step(self.sampler(self.step), lr)
@@ -228,16 +219,3 @@ class Trainer:
 
     def _checkpoint(self):
         checkpoint.save(self.folder / "model.ckpt.dp", self.potential, self.optimizer, self.step, self.best)
-
-
-@contextmanager
-def _signals():
-    """Collect SIGTERM and SIGINT in a list instead of dying of them."""
-    received = []
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(n, lambda number, _: received.append(number)) for n in numbers]
-    try:
-        yield received
-    finally:
-        for number, handler in zip(numbers, before):
-            signal.signal(number, handler)
