@@ -24,7 +24,7 @@ from ase import Atoms
 
 from deepmd_lite import DP, read_model, read_systems
 from deepmd_lite.engine import kernels
-from deepmd_lite.engine.compiled import CompiledPot, _blas
+from deepmd_lite.engine.compiled import CompiledPot, one_thread_of_blas
 from deepmd_lite.engine.network import energy_and_gradient, workspace
 from deepmd_lite.neighbors import NeighborList
 
@@ -189,7 +189,7 @@ def phases(atoms, model, precision):
     )
     clock("list, when built", build)
     clock("list, at each step", lambda: neighbors.update(atoms.positions, atoms.cell[:], atoms.pbc))
-    with _blas().limit(limits=1):
+    with one_thread_of_blas:
         for k, name in enumerate(("neighbors in reach, twice", "descriptor", "fitting net", "forces")):
             clock(name, lambda k=k: _phase(k, p, frame, *work))
     reach = microseconds["neighbors in reach, twice"]
@@ -210,7 +210,7 @@ def floor(atoms, model, precision):
     table_and_sums = pairs * width * (forward + backward)
     symmetric = 3 * 4 * widths[0]
     x = np.random.default_rng(0).random((1500, 1500)).astype(precision)
-    with _blas().limit(limits=1):
+    with one_thread_of_blas:
         seconds = []
         for _ in range(5):
             begin = time.perf_counter()

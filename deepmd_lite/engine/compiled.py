@@ -5,6 +5,7 @@ of empty slots, the first layer of the fitting net for the symmetric half of D.
 """
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -32,12 +33,27 @@ def _pool(threads):
     return ThreadPoolExecutor(threads)
 
 
-@cache
-def _blas():
-    """Switch for the threads of BLAS: each worker does its own products."""
-    return ThreadpoolController().select(user_api="blas")
+class _OneThreadOfBlas:
+    """A context in which BLAS has one thread, since each worker does its own products; nests over threads."""
+
+    def __init__(self):
+        self._controller, self._lock, self._depth = None, threading.Lock(), 0
+
+    def __enter__(self):
+        with self._lock:
+            self._controller = self._controller or ThreadpoolController().select(user_api="blas")
+            if self._depth == 0:
+                self._limit = self._controller.limit(limits=1)
+            self._depth += 1
+
+    def __exit__(self, *_):
+        with self._lock:
+            self._depth -= 1
+            if self._depth == 0:
+                self._limit.restore_original_limits()
 
 
+one_thread_of_blas = _OneThreadOfBlas()
 os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not live on in a forked process
 
 
@@ -59,7 +75,7 @@ class CompiledPot:
     Raises
     ------
     ConfigError
-        An unknown precision, fewer than one thread or more than Numba has.
+        An unknown precision; fewer than one thread, or than one atom in a block.
     """
 
     def __init__(self, model, precision="float64", threads=None, block=BLOCK, tolerance=None):
@@ -149,7 +165,7 @@ class CompiledPot:
         )
         share = (self._potential, frame, order, blocks, sums)
         kernel = kernels.evaluate64 if self.precision == "float64" else kernels.evaluate32
-        with _blas().limit(limits=1):
+        with one_thread_of_blas:
             others = [_pool(nworkers - 1).submit(kernel, worker, *share) for worker in range(1, nworkers)]
             kernel(0, *share)
             for other in others:

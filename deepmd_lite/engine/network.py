@@ -45,7 +45,7 @@ class Networks(NamedTuple):
 
 
 def flatten(nets, dtype=np.float64):
-    """`Networks` from lists of `model_file.Layer`; a net that is None takes no part and has zero layers' places."""
+    """`Networks` from lists of `model_file.Layer`; None stands for a net that is never asked: rows of zeros."""
     parts, size = [], 0
 
     def put(values):

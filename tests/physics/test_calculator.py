@@ -1,6 +1,7 @@
 """The ASE calculator: results, caching, periodicity, committees, and ASE's tools at work on it."""
 
 import copy
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -274,3 +275,25 @@ def test_parameters_that_the_model_does_not_have_are_refused(atoms):
             DP(ALLOY, **{name: [1.0]}).get_potential_energy(atoms)
     with pytest.raises(ConfigError, match="empty"):
         DP([])
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_a_long_run(make_alloy):
+    """L1: 10⁵ calls of one calculator grow by less than 5 MiB after the first thousand."""
+    process = Path("/proc/self/statm")
+    if not process.exists():
+        pytest.skip("looks into /proc")
+
+    def resident():
+        return int(process.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    atoms = nial(make_alloy((1, 1, 1)))
+    atoms.calc = DP(ALLOY, threads=2)
+    rng, home = np.random.default_rng(0), atoms.positions.copy()
+    for call in range(100_000):
+        atoms.positions = home + rng.uniform(-0.3, 0.3, home.shape)
+        atoms.get_forces()
+        if call == 1000:
+            before = resident()
+    print(f"grown by {resident() - before:.2f} MiB")
+    assert resident() - before < 5
