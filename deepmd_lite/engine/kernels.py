@@ -119,14 +119,19 @@ def _rows(n, t, p, pair):
 
 
 @numba.njit
-def _place(x, net, first, start, inverse, exact):
-    """Where x lies in the table of a net: (interval, u); interval -1 where the net itself is asked."""
-    place = (x - start[net]) * inverse[net]
+def _place(x, net, tables):
+    """Where x lies in the table of a net: (part, u, 1/length of the part); part -1 where the net itself is asked."""
+    place = (x - tables.start[net]) * tables.inverse[net]
     whole = int(place)
-    interval = first[net] + whole
-    if interval >= first[net + 1] or exact[interval]:
-        return -1, 0.0
-    return interval, place - whole
+    interval = tables.first[net] + whole
+    if interval >= tables.first[net + 1]:
+        return -1, 0.0, 0.0
+    place = (place - whole) * tables.parts[interval]
+    whole = int(place)
+    part = tables.begin[interval] + whole
+    if tables.exact[part]:
+        return -1, 0.0, 0.0
+    return part, place - whole, tables.inverse[net] * tables.parts[interval]
 
 
 @numba.njit
@@ -151,8 +156,7 @@ def _add_dyad(c, k, u, r0, r1, r2, r3, a):
 def _forward(i, t, p, frame, near, pair, count, spare, a):
     """A_i (4, M) into ``a``; returns the closest r², and does no more where it is too close."""
     T = pair.dtype.type
-    first, start, inverse, exact = p.tables.first, p.tables.start, p.tables.inverse, p.tables.exact
-    coefficients = p.tables.coefficients
+    tables, coefficients = p.tables, p.tables.coefficients
     n, closest = _neighbors(i, p, frame, near, pair, count)
     if closest < MIN_DISTANCE**2:
         return closest
@@ -162,10 +166,10 @@ def _forward(i, t, p, frame, near, pair, count, spare, a):
         if p.net[t, tj] >= 0:
             a[0] -= T(count[tj]) * p.slot[t, tj]
     for k in range(n):
-        interval, u = _place(pair[ROW, k], near[1, k], first, start, inverse, exact)
+        part, u, _ = _place(pair[ROW, k], near[1, k], tables)
         r0, r1, r2, r3 = pair[ROW, k], pair[ROWX, k], pair[ROWY, k], pair[ROWZ, k]
-        if interval >= 0:
-            _add_dyad(coefficients, interval, T(u), r0, r1, r2, r3, a)
+        if part >= 0:
+            _add_dyad(coefficients, part, T(u), r0, r1, r2, r3, a)
         else:
             _from_net(pair[ROW, k], near[1, k], p.embedding, spare)
             _add_dyad(spare, 0, T(u), r0, r1, r2, r3, a)
@@ -221,19 +225,18 @@ def _contract(c, k, u, r0, r1, r2, r3, grad):
 def _backward(i, t, p, frame, near, pair, count, spare, grad, force, virial, shares):
     """Forces and virial of the pairs of i from P_i = ``grad`` (4, M), without its factor 1/nsel."""
     T = pair.dtype.type
-    first, start, inverse, exact = p.tables.first, p.tables.start, p.tables.inverse, p.tables.exact
-    coefficients = p.tables.coefficients
+    tables, coefficients = p.tables, p.tables.coefficients
     n, _ = _neighbors(i, p, frame, near, pair, count)
     _rows(n, t, p, pair)
     scale, scales = p.inverse_std[t, 0], p.inverse_std[t, 1]
     fx = fy = fz = 0.0
     own = frame.owner[i]
     for k in range(n):
-        interval, u = _place(pair[ROW, k], near[1, k], first, start, inverse, exact)
+        part, u, inverse = _place(pair[ROW, k], near[1, k], tables)
         r0, r1, r2, r3 = pair[ROW, k], pair[ROWX, k], pair[ROWY, k], pair[ROWZ, k]
-        if interval >= 0:
-            q0, q1, q2, q3, along = _contract(coefficients, interval, T(u), r0, r1, r2, r3, grad)
-            along *= T(inverse[near[1, k]])
+        if part >= 0:
+            q0, q1, q2, q3, along = _contract(coefficients, part, T(u), r0, r1, r2, r3, grad)
+            along *= T(inverse)
         else:
             _from_net(pair[ROW, k], near[1, k], p.embedding, spare)
             q0, q1, q2, q3, along = _contract(spare, 0, T(u), r0, r1, r2, r3, grad)
