@@ -24,7 +24,7 @@ from deepmd_lite.model_file import Layer
 from deepmd_lite.neighbors import cell_list
 
 BLOCK = 192  # atoms of one type whose fitting nets are one matrix product
-TOLERANCE = {"float64": TableError(1e-10, 1e-8), "float32": TableError(1e-7, 1e-5)}
+TOLERANCE = {"float64": TableError(3e-11, 3e-9), "float32": TableError(1e-7, 1e-5)}
 
 
 @cache
