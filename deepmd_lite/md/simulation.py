@@ -125,8 +125,8 @@ class Simulation:
         ``.dp`` files: a committee, of which the first drives.
     comm : mpi4py communicator, optional
         All ranks that were started, when left out.
-    restart : bool
-        Continue from the checkpoint.
+    resume : bool
+        Continue from the checkpoint, ``restart["file"]``.
     report : function, optional
         Called on rank 0 with the `Row` of every step that is logged.
     **keys
@@ -143,19 +143,19 @@ class Simulation:
         What cannot be simulated, before anything is overwritten.
     """
 
-    def __init__(self, atoms, model, *, comm=None, restart=False, report=None, **keys):
+    def __init__(self, atoms, model, *, comm=None, resume=False, report=None, **keys):
         model = [str(m) for m in model] if isinstance(model, (list, tuple)) else str(model)
         settings = parse_settings({"structure": "atoms", "model": model, **keys})
-        self._set_up(settings, comm, restart, report, atoms)
+        self._set_up(settings, comm, resume, report, atoms)
 
     @classmethod
-    def from_settings(cls, settings, comm=None, restart=False, report=None):
+    def from_settings(cls, settings, comm=None, resume=False, report=None):
         """The simulation that a `settings.Settings` describes; other parameters as above."""
         simulation = cls.__new__(cls)
-        simulation._set_up(settings, comm, restart, report)
+        simulation._set_up(settings, comm, resume, report)
         return simulation
 
-    def _set_up(self, settings, comm, restart, report, atoms=None):
+    def _set_up(self, settings, comm, resume, report, atoms=None):
         if comm is None:
             from mpi4py import MPI
 
@@ -167,13 +167,13 @@ class Simulation:
             CompiledPot.load(path, precision=settings.precision, threads=settings.threads)
             for path in settings.model
         ]
-        checkpoint = self._checkpoint() if restart else None
-        self.state = self._restored(checkpoint) if restart else self._started(atoms)
+        checkpoint = self._checkpoint() if resume else None
+        self.state = self._restored(checkpoint) if resume else self._started(atoms)
         self.integrator = make_integrator(settings.ensemble, settings.steps)
         self.state.drifts = settings.ensemble.type == "langevin"
         if settings.ensemble.type == "npt" and not self.state.pbc.all():
             raise ConfigError("ensemble npt: expected a structure that is periodic along all three axes")
-        if restart:
+        if resume:
             self.integrator.set(checkpoint.integrator)
         safety = settings.safety
         self.dynamics = Dynamics(

@@ -13,6 +13,7 @@ import pytest
 from ase.io import read
 from worker import ALLOY, nial
 
+from deepmd_lite import Simulation
 from deepmd_lite.md.checkpoint import read_checkpoint
 from deepmd_lite.md.output import read_log
 
@@ -260,6 +261,20 @@ else:
 """
     run = mpirun(3, "-c", code, cwd=os.path.dirname(__file__))
     assert run.returncode == 0, run.stderr
+
+
+def test_from_python(tmp_path, monkeypatch):
+    """Simulation(atoms, model, ...) writes what dplite md writes, stops, and goes on."""
+    monkeypatch.chdir(tmp_path)
+    keys = {"ensemble": ENSEMBLES["bussi"], "velocities": {"temperature": 600}, "dt": 2.0, "skin": 0.4}
+    keys |= {"log": {"interval": 5}, "restart": {"interval": 10}}
+    rows = []
+    timing = Simulation(nial((2, 2, 2)), ALLOY, steps=10, report=rows.append, **keys).run()
+    assert timing.steps == 10 and [row.step for row in rows] == [0, 5, 10]
+    resumed = Simulation(nial((2, 2, 2)), ALLOY, steps=15, resume=True, **keys)
+    assert resumed.state.step == 10
+    resumed.run()
+    assert read_log("md.log")["step"].tolist() == [0, 5, 10, 15]
 
 
 def test_log_of_a_conserved_energy(mpirun, tmp_path):
