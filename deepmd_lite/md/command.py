@@ -54,6 +54,7 @@ def run_command(path, overrides=(), restart=False, dry_run=False, ranks=None):
         where = f" (rank {comm.rank})" if comm.rank > 0 else ""
         text = f"dplite: {error}{where}" if known else f"dplite: rank {comm.rank}:\n{traceback.format_exc()}"
         print(text, file=sys.stderr, flush=True)
+        time.sleep(0.5)  # for mpirun to pass it on before all ends
         comm.Abort(2 if known and not isinstance(error, (SimulationError, OSError)) else 1)
 
 
