@@ -72,7 +72,7 @@ class Sums(NamedTuple):
 
 @numba.njit
 def _neighbors(i, p, frame, near, pair, count):
-    """Pairs of i within rcut: fills near (atom, net) and pair (vector, r²); counts them by type; the closest r²."""
+    """Pairs of i within rcut: fills near (atom, net; the closest at [2, 0]) and pair (vector, r²); counts by type."""
     atype = frame.atype
     nets = p.net[atype[i]]
     x, y, z = frame.coord[i]

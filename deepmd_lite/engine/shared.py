@@ -13,7 +13,7 @@ from deepmd_lite.errors import ConfigError, DomainError
 
 
 class SharedPot:
-    """A `CompiledPot` whose work the ranks of a communicator share; keeps the contract of contract.py.
+    """A `CompiledPot` whose `evaluate_neighbors` the ranks of a communicator share.
 
     Parameters
     ----------
@@ -22,8 +22,8 @@ class SharedPot:
 
     Notes
     -----
-    All methods that evaluate are collective. The sums over ranks are the same numbers on all of them, so that
-    scripts stay in step.
+    `evaluate_neighbors` is collective; everything else is the potential's own. The sums over ranks are the same
+    numbers on all of them, so that scripts stay in step.
     """
 
     def __init__(self, potential, comm):

@@ -30,8 +30,8 @@ class Dynamics:
     skin : float, Å
     grid : (3,) int, optional
         Ranks along each axis.
-    max_force, min_distance, max_displacement, max_temperature : float, optional
-        eV/Å, Å, Å per step, K: beyond them a run is stopped. Forces that are not finite stop it always.
+    max_force, min_distance, max_displacement : float, optional
+        eV/Å, Å, Å per step: beyond them a run is stopped. Forces that are not finite stop it always.
     drift_interval : int, optional
         Steps between removals of the total momentum.
 
@@ -62,7 +62,6 @@ class Dynamics:
         max_force=None,
         min_distance=None,
         max_displacement=None,
-        max_temperature=None,
         drift_interval=None,
     ):
         self.state, self.integrator = state, integrator
@@ -77,7 +76,7 @@ class Dynamics:
                 lambda inverse, limit: f"a pair {1 / inverse:.3g} Å apart, limit {1 / limit:g}",
             ),
         }  # by name: the largest value allowed, and what to say of a larger one
-        self.max_temperature, self.drift_interval = max_temperature, drift_interval
+        self.drift_interval = drift_interval
         self.actions = []
         self.forces(state, self.clock)
         self._before = None

@@ -180,7 +180,9 @@ class Safety(Section):
 
     max_force: PositiveFloat | None = _key("Largest force on an atom.", 1000.0, "eV/Å")
     min_distance: PositiveFloat | None = _key("Smallest distance of two atoms.", 0.3, "Å")
-    max_temperature: PositiveFloat | None = _key("Largest temperature of all atoms.", None, "K")
+    max_temperature: PositiveFloat | None = _key(
+        "Largest temperature of all atoms, looked at when the log is written.", None, "K"
+    )
     max_deviation: PositiveFloat | None = _key(
         "Largest max_devi_f of a committee, looked at when model_deviation is written.", None, "eV/Å"
     )

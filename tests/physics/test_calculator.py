@@ -78,7 +78,7 @@ def test_backends_and_precisions_agree(atoms):
     ):
         atoms.calc = DP(ALLOY, **options)
         np.testing.assert_allclose(atoms.get_forces(), expected, rtol=0, atol=bar)
-        assert options == {"threads": 1} or (atoms.get_forces() != expected).any()
+        assert "threads" in options or (atoms.get_forces() != expected).any()  # it is another code that ran
 
 
 @pytest.mark.parametrize(
