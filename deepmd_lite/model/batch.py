@@ -1,7 +1,10 @@
-"""Frames and neighbor lists as the index tensors the model reads.
+"""Frames and their neighbor lists as the model reads them.
 
 Every frame contributes its local atoms, then its ghosts, as rows of one coordinate table; a batch of frames
-is a longer table. Neighbors are kept by (type of center ti, type of neighbor tj) in padded slots::
+is a longer table. The neighbors of atom i are the rows ``index[first[i] : first[i + 1]]``.
+
+The torch model wants them by (type of center ti, type of neighbor tj) in padded slots, which are made when asked
+for::
 
     centers[ti]    (n,)     rows of the table that are local atoms of type ti
     slots[ti][tj]  (n, k)   rows that are their neighbors of type tj; -1 = empty slot
@@ -11,6 +14,7 @@ up to ``sel`` in closed form (descriptor.py).
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -23,34 +27,67 @@ from deepmd_lite.neighbors import cell_list
 
 @dataclass
 class Batch:
-    """Atoms of one or more frames, with ghosts and neighbors (all tensors on one device)."""
+    """Atoms of one or more frames, with ghosts and neighbors."""
 
     coord: torch.Tensor  # (nall, 3) Å, locals and ghosts of frame 0, then of frame 1, ...
     owner: torch.Tensor  # (nall,) the atom, 0..natoms-1 over all frames, that a row is (an image of)
     frame: torch.Tensor  # (natoms,) the frame of each atom
-    centers: list[torch.Tensor]
-    slots: list[list[torch.Tensor]]
+    row: np.ndarray  # (natoms,) int32, the row of each atom
+    atype: np.ndarray  # (nall,) int32
+    first: np.ndarray  # (natoms + 1,) int64
+    index: np.ndarray  # (npairs,) int32, by rows
+    ntypes: int
     nframes: int = 1
     fparam: torch.Tensor | None = None  # (nframes, numb_fparam)
     aparam: torch.Tensor | None = None  # (natoms, numb_aparam)
 
     @property
     def natoms(self):
-        return len(self.frame)
+        return len(self.row)
+
+    @cached_property
+    def centers(self):
+        return [torch.from_numpy(self.row[a]).to(self.coord.device) for a in self._atoms]
+
+    @cached_property
+    def slots(self):
+        return [
+            [self._padded(atoms, tj).to(self.coord.device) for tj in range(self.ntypes)]
+            for atoms in self._atoms
+        ]
+
+    @property
+    def _atoms(self):
+        """The atoms of each type."""
+        local = self.atype[self.row]
+        return [np.flatnonzero(local == t) for t in range(self.ntypes)]
+
+    def _padded(self, atoms, tj):
+        """Neighbors of type tj of some atoms, (n, k) int32 with -1 in empty slots."""
+        width = _fill_slots(self.first, self.index, self.atype, atoms, tj, np.empty((0, 0), np.int32))
+        slots = np.full((len(atoms), width), -1, np.int32)
+        if width:
+            _fill_slots(self.first, self.index, self.atype, atoms, tj, slots)
+        return torch.from_numpy(slots)
+
+    def pair_counts(self):
+        """Neighbors of each type that each atom has, (natoms, ntypes)."""
+        center = np.repeat(np.arange(self.natoms), np.diff(self.first))
+        flat = center * self.ntypes + self.atype[self.index]
+        return np.bincount(flat, minlength=self.natoms * self.ntypes).reshape(-1, self.ntypes)
 
     def max_neighbors(self):
         """Largest number of neighbors of each type that any atom has, (ntypes,)."""
-        return [max((row[tj].shape[1] for row in self.slots), default=0) for tj in range(len(self.slots))]
+        return self.pair_counts().max(axis=0, initial=0).tolist()
 
     def to(self, device):
+        """The same with its tensors, padded slots included, on a device."""
         move = lambda t: None if t is None else t.to(device, non_blocking=True)  # noqa: E731
         return replace(
             self,
             coord=move(self.coord),
             owner=move(self.owner),
             frame=move(self.frame),
-            centers=[move(c) for c in self.centers],
-            slots=[[move(s) for s in row] for row in self.slots],
             fparam=move(self.fparam),
             aparam=move(self.aparam),
         )
@@ -88,15 +125,6 @@ def _fill_slots(first, index, atype, centers, tj, table):
     return largest
 
 
-def slots_from_table(table, atype, centers, tj):
-    """Padded neighbors of type tj, (ncenters, k) int32 with -1 in empty slots, from a `NeighborTable`."""
-    width = _fill_slots(table.first, table.index, atype, centers, tj, np.empty((0, 0), np.int32))
-    slots = np.full((len(centers), width), -1, np.int32)
-    if width:
-        _fill_slots(table.first, table.index, atype, centers, tj, slots)
-    return slots
-
-
 def from_neighbors(ghosts, table, atype, ntypes, fparam=None, aparam=None):
     """One frame as a batch, from its ghosts and neighbor table (`box.Ghosts`, `neighbors.NeighborTable`).
 
@@ -105,22 +133,18 @@ def from_neighbors(ghosts, table, atype, ntypes, fparam=None, aparam=None):
     i, j, r2 = _closest(ghosts.coord, table.first, table.index)
     if r2 < MIN_DISTANCE**2:
         refuse_overlap(ghosts.coord, i, j, ghosts.owner)
-    atype = np.asarray(atype, np.int32)
-    everyone = atype[ghosts.owner]
-    centers = [np.flatnonzero(atype == ti).astype(np.int32) for ti in range(ntypes)]
+    natoms = len(atype)
     return Batch(
         coord=torch.from_numpy(np.ascontiguousarray(ghosts.coord)),
         owner=torch.from_numpy(ghosts.owner),
-        frame=torch.zeros(len(atype), dtype=torch.int32),
-        centers=[torch.from_numpy(c) for c in centers],
-        slots=[
-            [torch.from_numpy(slots_from_table(table, everyone, c, tj)) for tj in range(ntypes)]
-            for c in centers
-        ],
+        frame=torch.zeros(natoms, dtype=torch.int32),
+        row=np.arange(natoms, dtype=np.int32),
+        atype=np.asarray(atype, np.int32)[ghosts.owner],
+        first=table.first,
+        index=table.index,
+        ntypes=ntypes,
         fparam=None if fparam is None else torch.as_tensor(fparam, dtype=torch.float64).reshape(1, -1),
-        aparam=None
-        if aparam is None
-        else torch.as_tensor(aparam, dtype=torch.float64).reshape(len(atype), -1),
+        aparam=None if aparam is None else torch.as_tensor(aparam, dtype=torch.float64).reshape(natoms, -1),
     )
 
 
@@ -148,34 +172,26 @@ def from_frame(coord, atype, box, pbc, rcut, ntypes, fparam=None, aparam=None):
 
 
 def collate(batches):
-    """Several batches as one; slots are padded to the widest."""
+    """Several batches as one."""
     if len(batches) == 1:
         return batches[0]
-    ntypes = len(batches[0].centers)
     rows = np.cumsum([0] + [len(b.coord) for b in batches])
     atoms = np.cumsum([0] + [b.natoms for b in batches])
     frames = np.cumsum([0] + [b.nframes for b in batches])
+    pairs = np.cumsum([0] + [len(b.index) for b in batches])
 
     def joined(tensors):
         return None if tensors[0] is None else torch.cat(tensors)
-
-    def padded(ti, tj):
-        blocks = [b.slots[ti][tj] for b in batches]
-        out = torch.full(
-            (sum(len(s) for s in blocks), max(s.shape[1] for s in blocks)), -1, dtype=torch.int32
-        )
-        start = 0
-        for s, shift in zip(blocks, rows):
-            out[start : start + len(s), : s.shape[1]] = torch.where(s < 0, s, s + int(shift))
-            start += len(s)
-        return out
 
     return Batch(
         coord=torch.cat([b.coord for b in batches]),
         owner=torch.cat([b.owner + int(n) for b, n in zip(batches, atoms)]),
         frame=torch.cat([b.frame + int(n) for b, n in zip(batches, frames)]),
-        centers=[torch.cat([b.centers[t] + int(n) for b, n in zip(batches, rows)]) for t in range(ntypes)],
-        slots=[[padded(ti, tj) for tj in range(ntypes)] for ti in range(ntypes)],
+        row=np.concatenate([b.row + np.int32(n) for b, n in zip(batches, rows)]),
+        atype=np.concatenate([b.atype for b in batches]),
+        first=np.concatenate([[0], *(b.first[1:] + n for b, n in zip(batches, pairs))]),
+        index=np.concatenate([b.index + np.int32(n) for b, n in zip(batches, rows)]),
+        ntypes=batches[0].ntypes,
         nframes=int(frames[-1]),
         fparam=joined([b.fparam for b in batches]),
         aparam=joined([b.aparam for b in batches]),

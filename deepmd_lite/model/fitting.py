@@ -41,17 +41,27 @@ class Fitting(nn.Module):
         fparam, aparam : (n, numb_fparam) and (n, numb_aparam) tensors
             Given exactly when the model has them.
         """
+        x = self.inputs(d, fparam, aparam)
+        energy = self.nets[ti](x)[:, 0]
+        if self.no_vacuum[ti]:
+            energy = energy - self.nets[ti](self.vacuum(x))[:, 0]
+        return energy.to(torch.float64) + self.bias_atom_e[ti] + self.out_bias[ti]
+
+    def inputs(self, d, fparam=None, aparam=None):
+        """What the net reads, (n, nin): D, and parameters of frame and atom on the scale of their spread."""
         x = [d.to(self.dtype)]
         if self.record.numb_fparam:
             x.append(((fparam - self.fparam_avg) * self.fparam_inv_std).to(self.dtype))
         if self.record.numb_aparam:
             x.append(((aparam - self.aparam_avg) * self.aparam_inv_std).to(self.dtype))
-        x = torch.cat(x, dim=1)
-        energy = self.nets[ti](x)[:, 0]
-        if self.no_vacuum[ti]:  # atom_ener given for this type: the net counts from D = 0
-            zero = torch.cat((torch.zeros_like(d, dtype=self.dtype), x[:, d.shape[1] :]), dim=1)
-            energy = energy - self.nets[ti](zero)[:, 0]
-        return energy.to(torch.float64) + self.bias_atom_e[ti] + self.out_bias[ti]
+        return torch.cat(x, dim=1) if len(x) > 1 else x[0]
+
+    def vacuum(self, x):
+        """The net's input at D = 0: where atom_ener is given, the energy counts from there."""
+        extra = self.record.numb_fparam + self.record.numb_aparam
+        zero = torch.zeros_like(x)
+        zero[:, x.shape[1] - extra :] = x[:, x.shape[1] - extra :]
+        return zero
 
     def to_record(self):
         """The fitting nets as plain arrays, with their present weights and biases."""

@@ -105,7 +105,7 @@ class DeepPot(nn.Module):
             if ti in self.model.atom_exclude_types:
                 continue
             width = max(1, sum(s.shape[1] for s in batch.slots[ti]))
-            step = len(centers) if whole else max(1, PAIRS_AT_ONCE // width)
+            step = max(1, len(centers)) if whole else max(1, PAIRS_AT_ONCE // width)
             for start in range(0, len(centers), step):
                 yield ti, slice(start, start + step)
 

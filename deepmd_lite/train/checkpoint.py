@@ -13,7 +13,7 @@ from deepmd_lite.model_file import write_model
 ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 
-def save(path, potential, optimizer, step, best):
+def save(path, potential, optimizer, step, best, knots):
     """Write the weights, Adam's moments and the progress, atomically.
 
     Parameters
@@ -26,8 +26,10 @@ def save(path, potential, optimizer, step, best):
         Steps done.
     best : float
         The smallest validation error so far.
+    knots : int
+        Of `fused.FusedPot`; 0 without it.
     """
-    arrays = {"done": np.array(step), "best": np.array(best)}
+    arrays = {"done": np.array(step), "best": np.array(best), "knots": np.array(knots)}
     for name, parameter in potential.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             arrays[f"{key}/{name}"] = value.detach().cpu().numpy()
@@ -41,6 +43,13 @@ def check_training(path):
             raise ModelFileError(
                 f"{path}: expected a checkpoint, found a model alone; start from it with --init-model"
             )
+
+
+def knots(path):
+    """The number of knots in use when a checkpoint was written, or None where it does not say."""
+    with open_guarded(path, ModelFileError) as root:
+        group = root.group("training")
+        return (int(group.array("knots")) or None) if "knots" in group else None
 
 
 def load_training(path, potential, optimizer):

@@ -20,14 +20,12 @@ def env_mat_statistics(prepared, rcut, rcut_smth, sel, protection=0.0):
     ntypes = len(sel)
     count, sums = np.zeros(ntypes), np.zeros((ntypes, 4))  # Σs, Σs², Σ(x+y+z)/3, Σ(x²+y²+z²)/3
     for batch in (f.batch for frames in prepared for f in frames):
-        for ti, centers in enumerate(batch.centers):
-            count[ti] += len(centers) * sum(sel)
-            for s in batch.slots[ti]:
-                vec = (batch.coord[s] - batch.coord[centers][:, None])[s >= 0]
-                f = radial(vec, rcut_smth, rcut, protection)
-                xyz = f.t[:, None] * vec
-                parts = (f.s.sum(), (f.s**2).sum(), xyz.sum() / 3, (xyz**2).sum() / 3)
-                sums[ti] += [float(p) for p in parts]
+        count += sum(sel) * np.bincount(batch.atype[batch.row], minlength=ntypes)
+        center, vec = pair_vectors(batch)
+        f = radial(torch.from_numpy(vec), rcut_smth, rcut, protection)
+        s, xyz = f.s.numpy(), f.t.numpy()[:, None] * vec
+        for k, values in enumerate((s, s**2, xyz.sum(1) / 3, (xyz**2).sum(1) / 3)):
+            sums[:, k] += np.bincount(batch.atype[center], values, minlength=ntypes)
     davg, dstd = np.zeros((ntypes, 4)), np.full((ntypes, 4), 0.1)
     for ti in np.flatnonzero(count):
         s, s2, a, a2 = sums[ti] / count[ti]
@@ -36,15 +34,16 @@ def env_mat_statistics(prepared, rcut, rcut_smth, sel, protection=0.0):
     return davg, dstd
 
 
+def pair_vectors(batch):
+    """Of all pairs of a batch, the row of the center (npairs,) and the vector to the neighbor (npairs, 3), Å."""
+    coord, center = batch.coord.numpy(), np.repeat(batch.row, np.diff(batch.first))
+    return center, coord[batch.index] - coord[center]
+
+
 def closest_pair(prepared):
     """The smallest distance of two atoms in any frame, Å; DeePMD-kit needs it to compress a model."""
-    shortest = float("inf")
-    for batch in (f.batch for frames in prepared for f in frames):
-        for centers, row in zip(batch.centers, batch.slots):
-            for s in row:
-                r = torch.linalg.vector_norm(batch.coord[s] - batch.coord[centers][:, None], dim=-1)[s >= 0]
-                shortest = min(shortest, float(r.min()) if len(r) else shortest)
-    return shortest
+    vectors = (pair_vectors(f.batch)[1] for frames in prepared for f in frames)
+    return min((float(np.linalg.norm(v, axis=1).min(initial=np.inf)) for v in vectors), default=np.inf)
 
 
 def energy_bias(prepared, ntypes, fixed=None):
@@ -65,7 +64,7 @@ def energy_bias(prepared, ntypes, fixed=None):
     counts, energy = [], []
     for frame in (f for frames in prepared for f in frames):
         if bool(frame.labels.found["energy"]):
-            counts.append([len(c) for c in frame.batch.centers])
+            counts.append(np.bincount(frame.batch.atype[frame.batch.row], minlength=ntypes))
             energy.append(float(frame.labels.energy))
     bias = np.zeros(ntypes)
     free = np.ones(ntypes, bool)

@@ -26,10 +26,12 @@ from deepmd_lite.train.dataset import (
     prepare,
     system_probabilities,
 )
+from deepmd_lite.train.fused import FusedPot, can_fuse
 from deepmd_lite.train.lcurve import LearningCurve
 from deepmd_lite.train.loss import Errors, Loss
 from deepmd_lite.train.schedule import Schedule
 from deepmd_lite.train.start import check_same_model, new_model
+from deepmd_lite.train.statistics import closest_pair
 
 
 def make_folder(path):
@@ -84,6 +86,7 @@ class Trainer:
 
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.potential.to(self.device)
+        self.evaluate = self._fused(prepared, restart) if can_fuse(self.potential) else self.potential
         self.potential.descriptor.nets.requires_grad_(config.model.descriptor.trainable)
         parameters = [p for p in self.potential.parameters() if p.requires_grad]
         self.schedule = Schedule(numb_steps=config.training.numb_steps, **config.schedule())
@@ -125,6 +128,12 @@ class Trainer:
                 f"found {len(sampler.probabilities)}"
             )
         return sampler
+
+    def _fused(self, prepared, restart):
+        """The potential with the kernels of a training step, for all pairs that the frames have."""
+        everything = [*prepared, *(self.validation.systems if self.validation else [])]
+        closest = min(closest_pair(everything), self.potential.rcut / 2)
+        return FusedPot(self.potential, closest, checkpoint.knots(restart) if restart else None)
 
     def summary(self):
         """One line on what is trained on what."""
@@ -171,7 +180,7 @@ class Trainer:
             group["lr"] = lr
         batch, labels = (part.to(self.device) for part in collate(frames))
         self.optimizer.zero_grad(set_to_none=True)
-        errors = self.loss(self.potential(batch), labels, lr)
+        errors = self.loss(self.evaluate(batch), labels, lr)
         if not torch.isfinite(errors.loss):
             names = ", ".join(f"{f.system} frame {f.index}" for f in frames)
             raise TrainingError(
@@ -202,12 +211,14 @@ class Trainer:
         parts = []
         for frames in list_of_frames:
             batch, labels = (part.to(self.device) for part in collate(frames))
-            parts.append(self.loss(self.potential(batch), labels, lr))
+            parts.append(self.loss(self.evaluate(batch), labels, lr))
         columns = ([v for v in column if v is not None] for column in zip(*parts))
         return Errors(*(torch.stack(v).mean() if v else None for v in columns))
 
     def _save(self):
         """Write the checkpoint, and the best model when the whole validation set says so."""
+        if self.evaluate is not self.potential:
+            self.evaluate.refine()
         if self.validation is not None:
             everything = [[frame] for frames in self.validation.systems for frame in frames]
             errors = self._errors(everything, self.schedule(self.step))
@@ -218,4 +229,7 @@ class Trainer:
         self._checkpoint()
 
     def _checkpoint(self):
-        checkpoint.save(self.folder / "model.ckpt.dp", self.potential, self.optimizer, self.step, self.best)
+        knots = self.evaluate.nknots if self.evaluate is not self.potential else 0
+        checkpoint.save(
+            self.folder / "model.ckpt.dp", self.potential, self.optimizer, self.step, self.best, knots
+        )

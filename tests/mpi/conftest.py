@@ -16,11 +16,11 @@ def mpirun():
     if MPIRUN is None:
         pytest.skip("no mpirun: pip install mpich")
 
-    def run(ranks, *arguments, start=False, **options):
+    def run(ranks, *arguments, start=False, timeout=240, **options):
         command = [MPIRUN, "-n", str(ranks), sys.executable, *map(str, arguments)]
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
         if start:
             return subprocess.Popen(command, **options)
-        return subprocess.run(command, timeout=240, **options)
+        return subprocess.run(command, timeout=timeout, **options)
 
     return run

@@ -34,6 +34,16 @@ def on_ranks(results, mpirun, tmp_path):
     return get
 
 
+@pytest.mark.parametrize("ranks", [1, 4])
+@pytest.mark.parametrize("steps", [100, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_forces_and_momenta_add_up_to_nothing(ranks, steps, mpirun):
+    """P7: at every step, of the sums of their lengths."""
+    run = mpirun(ranks, __file__.replace("test_decomposition", "momentum"), steps, timeout=7200)
+    assert run.returncode == 0, run.stderr
+    print(ranks, "ranks:", run.stdout)
+    assert max(map(float, run.stdout.split())) < 1e-10
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, pytest.param(6, marks=pytest.mark.slow), 8])
 @pytest.mark.parametrize("name", CASES)
 def test_any_number_of_ranks_gives_the_same(name, ranks, on_ranks):
