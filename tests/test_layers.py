@@ -8,7 +8,7 @@ import deepmd_lite
 ROOT = Path(deepmd_lite.__file__).parent
 LAYERS = [  # parts in one line do not know of each other
     {"errors", "units", "strict_json", "jit", "signals"},
-    {"config", "hdf5_guard", "box", "activations"},
+    {"config", "hdf5_guard", "box", "activations", "launch"},
     {"neighbors", "model_file", "contract"},
     {"frames", "model", "engine"},
     {"train", "backends"},

@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-import traceback
 
 from rich.console import Console
 from rich.progress import (
@@ -16,7 +15,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from deepmd_lite.errors import DeepmdLiteError, SimulationError
+from deepmd_lite.launch import end_all
 from deepmd_lite.md.estimate import estimate
 from deepmd_lite.md.settings import load_settings
 from deepmd_lite.md.simulation import Simulation
@@ -48,14 +47,7 @@ def run_command(path, overrides=(), restart=False, dry_run=False, ranks=None):
     except Exception as error:
         if comm.size == 1:
             raise
-        if comm.rank > 0:
-            time.sleep(2)  # what all ranks stumble over, rank 0 says for all
-        known = isinstance(error, (DeepmdLiteError, OSError))
-        where = f" (rank {comm.rank})" if comm.rank > 0 else ""
-        text = f"dplite: {error}{where}" if known else f"dplite: rank {comm.rank}:\n{traceback.format_exc()}"
-        print(text, file=sys.stderr, flush=True)
-        time.sleep(0.5)  # for mpirun to pass it on before all ends
-        comm.Abort(2 if known and not isinstance(error, (SimulationError, OSError)) else 1)
+        end_all(error, comm.rank, comm.Abort)
 
 
 def _run(settings, comm, restart):
@@ -74,7 +66,12 @@ def _run(settings, comm, restart):
                 text = f"dplite: {stop}; continue with --restart"
                 print(text, file=sys.stderr, flush=True)
             return stop.code
+    say(f"{timing.steps} steps of {timing.natoms} atoms in {timing.wall:.2f} s, ranks: {timing.ranks}")
     console.print(timing_table(timing))
+    say(
+        f"{timing.ns_per_day:.4g} ns/day, {timing.atom_steps_per_second / 1000:.2f} katom-step/s, "
+        f"parallel efficiency {timing.efficiency:.0%}"
+    )
     files = [section.file for key, section in settings.outputs() if key != "safety"]
     say(f"wrote {', '.join(files)}")
     return 0
@@ -165,14 +162,8 @@ class Live:
 
 
 def timing_table(timing):
-    """rich.table.Table: Time by phase, mean over ranks, and what it amounts to."""
-    table = Table(
-        title=f"{timing.steps} steps of {timing.natoms} atoms in {timing.wall:.2f} s, ranks: {timing.ranks}",
-        caption=(
-            f"{timing.ns_per_day:.4g} ns/day, {timing.atom_steps_per_second / 1000:.2f} katom-step/s, "
-            f"parallel efficiency {timing.efficiency:.0%}"
-        ),
-    )
+    """rich.table.Table: Time by phase, mean over ranks."""
+    table = Table()
     for name in ("phase", "seconds", "share", "ms a step"):
         table.add_column(name, justify="left" if name == "phase" else "right")
     other = timing.wall - sum(timing.phases.values())

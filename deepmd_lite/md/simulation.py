@@ -11,6 +11,7 @@ from ase.io import read, write
 from deepmd_lite.engine.compiled import CompiledPot
 from deepmd_lite.errors import ConfigError, DataError, SimulationError
 from deepmd_lite.frames.store import read_systems
+from deepmd_lite.launch import check_launcher
 from deepmd_lite.md.checkpoint import ATOM_ARRAYS, CheckpointWriter, read_checkpoint
 from deepmd_lite.md.dynamics import Dynamics
 from deepmd_lite.md.gather import gathered, slices
@@ -21,13 +22,6 @@ from deepmd_lite.md.start import distribute, thermalize
 from deepmd_lite.md.state import State
 from deepmd_lite.signals import Stopped
 from deepmd_lite.units import ACCELERATION
-
-LAUNCHERS = (
-    "PMI_SIZE",
-    "OMPI_COMM_WORLD_SIZE",
-    "MV2_COMM_WORLD_SIZE",
-    "PALS_RANKS",
-)  # say how many were started
 
 
 @dataclass(frozen=True)
@@ -63,17 +57,6 @@ class Timing:
     def efficiency(self):
         """Share of the ranks' time that went into forces and integration rather than waiting and overhead."""
         return (self.phases["force"] + self.phases["integrate"]) / self.wall
-
-
-def check_launcher(comm):
-    """ConfigError where N processes were started that do not know of each other (mpirun of another MPI)."""
-    for name in LAUNCHERS:
-        started = os.environ.get(name, "1")
-        if comm.size == 1 and started.isdigit() and int(started) > 1:
-            raise ConfigError(
-                f"{name} says that {started} ranks were started, but each of them is alone: this mpirun belongs to "
-                "another MPI than mpi4py; use the one of mpi4py's MPI (pip install mpich puts it beside python)"
-            )
 
 
 def read_structure(settings):
