@@ -57,12 +57,12 @@ def checked_parameter(fitting, name, value, rows):
     return np.asarray(value, np.float64).reshape(rows, width)
 
 
-def refuse_overlap(coord, i, j, owner):
-    """Raise DomainError for an atom i and an atom or ghost j closer than MIN_DISTANCE."""
+def refuse_overlap(coord, i, j, owner, closest=MIN_DISTANCE):
+    """Raise DomainError for an atom i and an atom or ghost j closer than ``closest``, Å."""
     r = np.linalg.norm(coord[j] - coord[i])
     raise DomainError(
         f"atoms {owner[i]} and {owner[j]} are {r:.3g} Å apart; "
-        f"expected at least {MIN_DISTANCE} Å: remove the overlap"
+        f"expected at least {closest:g} Å: remove the overlap"
     )
 
 

@@ -16,7 +16,7 @@ from threadpoolctl import ThreadpoolController
 from deepmd_lite import model_file
 from deepmd_lite.box import extend
 from deepmd_lite.contract import MIN_DISTANCE, Prediction, checked_parameter, refuse_overlap, tell_overflow
-from deepmd_lite.engine import kernels
+from deepmd_lite.engine import kernels, shortrange
 from deepmd_lite.engine.network import flatten, jvp
 from deepmd_lite.engine.tables import CLOSEST, NEAREST, TableError, tabulate
 from deepmd_lite.errors import ConfigError
@@ -90,6 +90,7 @@ class CompiledPot:
         self._potential, self.table_error = _prepare(
             model, np.dtype(precision), TableError(*(tolerance or TOLERANCE[precision]))
         )
+        self._shortrange = shortrange.prepare(model)
         self._overflow_told = False
 
     @classmethod
@@ -134,7 +135,7 @@ class CompiledPot:
         return kernels.Frame(ghosts.coord, atype[ghosts.owner], ghosts.owner, table.first, table.index, extra)
 
     def sums(self, frame, nloc, nowners, atom_virial=False, names=None, share=(0, 1)):
-        """Run the kernel: `kernels.Sums` of a `kernels.Frame`.
+        """Run the kernel: `kernels.Sums` of a `kernels.Frame`, a table of close pairs blended in.
 
         Parameters
         ----------
@@ -150,7 +151,7 @@ class CompiledPot:
         Raises
         ------
         DomainError
-            Two atoms closer than 0.01 Å.
+            Two atoms closer than 0.01 Å, or than the model's table begins.
         """
         order, blocks = self._blocks(frame.atype[:nloc], share[1])
         blocks = np.ascontiguousarray(blocks[share[0] :: share[1]])
@@ -163,8 +164,12 @@ class CompiledPot:
             np.zeros((nworkers, self.ntypes), np.int64),
             np.full((nworkers, 3), np.inf),
         )
-        share = (self._potential, frame, order, blocks, sums)
         kernel = kernels.evaluate64 if self.precision == "float64" else kernels.evaluate32
+        below = np.full((nworkers, 3), np.inf)
+        if self._shortrange is not None:
+            frame = frame._replace(weight=np.ones(nloc))
+            kernel = shortrange.blended(kernel, self._shortrange, below)
+        share = (self._potential, frame, order, blocks, sums)
         with one_thread_of_blas:
             others = [_pool(nworkers - 1).submit(kernel, worker, *share) for worker in range(1, nworkers)]
             kernel(0, *share)
@@ -173,6 +178,10 @@ class CompiledPot:
         rr, i, j = min(sums.closest.tolist())
         if rr < MIN_DISTANCE**2:
             refuse_overlap(frame.coord, int(i), int(j), frame.owner if names is None else names)
+        r, i, j = min(below.tolist())
+        if r < np.inf:
+            begin = self._shortrange.grid[0]
+            refuse_overlap(frame.coord, int(i), int(j), frame.owner if names is None else names, begin)
         if not self._overflow_told:
             self._overflow_told = tell_overflow(sums.most.max(axis=0), self.sel, self.rcut)
         return sums

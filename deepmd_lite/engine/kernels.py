@@ -57,6 +57,7 @@ class Frame(NamedTuple):
     first: np.ndarray  # (nloc + 1,) int64
     index: np.ndarray  # (npairs,) int32
     extra: np.ndarray  # (nloc, numb_fparam + numb_aparam) T
+    weight: np.ndarray = np.zeros(0)  # (nloc,) float64: factors of the forces from each E_i, or none
 
 
 class Sums(NamedTuple):
@@ -314,6 +315,8 @@ def _work(worker, p, frame, order, blocks, sums):
             sums.energy[i] += p.bias[t] + energy[k]
             _descriptor_gradient(gather[k], p.axis[0], d[k], grad)
             grad *= p.per_slot[0]
+            if len(frame.weight):
+                grad *= grad.dtype.type(frame.weight[i])
             _backward(
                 i, t, p, frame, near, pair, count, spare, grad,
                 sums.force[worker], sums.virial[worker], sums.atom_virial[worker],

@@ -68,6 +68,7 @@ def show(path):
         ("excluded elements", " ".join(names[t] for t in model.atom_exclude_types)),
         ("frame parameters", f.numb_fparam and str(f.numb_fparam)),
         ("atom parameters", f.numb_aparam and str(f.numb_aparam)),
+        ("pair table", model.shortrange and _shortrange(model.shortrange)),
         ("lone atoms", f.atom_ener and "net(0) is subtracted (atom_ener)"),
         ("closest pair in training", model.min_nbor_dist and f"{model.min_nbor_dist:.4g} Å"),
         ("trained by", "input" in model.metadata and "deepmd_lite; the file holds its input"),
@@ -80,6 +81,10 @@ def _nets(nets, options):
     widths = "-".join(map(str, options.neuron))
     act = options.activation_function + (", resnet_dt" if options.resnet_dt else "")
     return f"{sum(net is not None for net in nets)} of {widths}, {act}, {options.precision}"
+
+
+def _shortrange(table):
+    return f"up to {table.sw_rmin:g} Å, the nets from {table.sw_rmax:g} Å, smin_alpha {table.smin_alpha:g} Å"
 
 
 def _size(net):

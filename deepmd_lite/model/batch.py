@@ -93,7 +93,7 @@ class Batch:
         )
 
 
-@jit()
+@jit(nogil=True)
 def _closest(coord, first, index):
     """The closest pair of the table: (i, j, squared distance); (-1, -1, inf) without pairs."""
     best = (-1, -1, np.inf)

@@ -16,6 +16,7 @@ from deepmd_lite.contract import Prediction, checked_parameter, tell_overflow
 from deepmd_lite.model import batch as batches
 from deepmd_lite.model.descriptor import Descriptor
 from deepmd_lite.model.fitting import Fitting
+from deepmd_lite.model.shortrange import ShortRange
 from deepmd_lite.neighbors import cell_list, trim
 
 PAIRS_AT_ONCE = 400_000  # slots evaluated together without gradients: bounds memory to about 2 GB
@@ -29,6 +30,7 @@ class DeepPot(nn.Module):
         self.model = model
         self.descriptor = Descriptor(model.descriptor, len(model.type_map))
         self.fitting = Fitting(model.fitting, model.out_bias)
+        self.shortrange = model.shortrange and ShortRange(model.shortrange, model.descriptor.rcut)
         pairs = [(int(i), int(j)) for i, j in model.pair_exclude_types]
         self.excluded = {*pairs, *((j, i) for i, j in pairs)}
         self._overflow_told = False
@@ -127,7 +129,22 @@ class DeepPot(nn.Module):
             for s, pairs in zip(slots, neighbors)
             if pairs is not None
         ]
-        return (energy if training else energy.detach()), gradients
+        energy = energy if training else energy.detach()
+        if self.shortrange is not None:
+            return self._blend(batch, ti, origin, slots, energy, gradients)
+        return energy, gradients
+
+    def _blend(self, batch, ti, origin, slots, energy, gradients):
+        """Energies and pair gradients of `_type`, with the table blended in."""
+        seen = [tj for tj in range(self.ntypes) if (ti, tj) not in self.excluded]
+        types = [torch.full((slots[tj].shape[1],), tj, device=origin.device) for tj in seen]
+        if not any(map(len, types)):
+            return energy, gradients
+        index = torch.cat([slots[tj] for tj in seen], dim=1)
+        vec, bias = batch.coord[index] - origin, self.fitting.out_bias[ti]
+        energy, share, more = self.shortrange(energy - bias, vec, index < 0, ti, torch.cat(types))
+        gradients = [(owner, x, share[:, None, None] * gradient) for owner, x, gradient in gradients]
+        return energy + bias, [*gradients, (batch.owner[index].flatten(), vec, more)]
 
     def _energy(self, batch, a, ti, atoms):
         fparam = None if batch.fparam is None else batch.fparam[batch.frame[atoms]]

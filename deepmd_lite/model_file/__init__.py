@@ -6,16 +6,25 @@ names under its keys ``@variables``. It holds no code. ``dp convert-backend mode
 file for LAMMPS.
 
 ==========  ==========================================================================
-``arrays``  what a model is: `Model`, `Descriptor`, `Fitting`, `Layer`
+``arrays``  what a model is: `Model`, `Descriptor`, `Fitting`, `Layer`, `ShortRange`
 ``check``   what must hold between its parts, when read and before it is written
 ``reader``  from a file that is believed in nothing
 ``writer``  to the oldest versions of the format that DeePMD-kit 3.x reads
 ==========  ==========================================================================
 """
 
-from deepmd_lite.model_file.arrays import Descriptor, Fitting, Layer, Model
+from deepmd_lite.model_file.arrays import Descriptor, Fitting, Layer, Model, ShortRange
 from deepmd_lite.model_file.check import check_model
 from deepmd_lite.model_file.reader import read_model
 from deepmd_lite.model_file.writer import write_model
 
-__all__ = ["Descriptor", "Fitting", "Layer", "Model", "check_model", "read_model", "write_model"]
+__all__ = [
+    "Descriptor",
+    "Fitting",
+    "Layer",
+    "Model",
+    "ShortRange",
+    "check_model",
+    "read_model",
+    "write_model",
+]

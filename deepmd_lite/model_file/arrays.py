@@ -100,6 +100,29 @@ class Fitting:
 
 
 @dataclass(eq=False)
+class ShortRange:
+    """A table of pair energies that takes over from the nets where atoms are close (model/shortrange.py).
+
+    Attributes
+    ----------
+    start, step : float
+        First knot of the table and distance between knots, Å.
+    coefficients : (ntypes, ntypes, nintervals, 4) float64
+        V(r) = ((c₀ u + c₁) u + c₂) u + c₃ in eV on interval k, with u = (r - start) / step - k; symmetric in types.
+        V is zero from the last knot or rcut on.
+    smin_alpha, sw_rmin, sw_rmax : float
+        Width of the softmin, and the distances between which the nets fade in, Å.
+    """
+
+    start: float
+    step: float
+    coefficients: np.ndarray
+    smin_alpha: float
+    sw_rmin: float
+    sw_rmax: float
+
+
+@dataclass(eq=False)
 class Model:
     """All of a Deep Potential energy model as plain values.
 
@@ -117,6 +140,8 @@ class Model:
         ``model_def_script``: how the model was asked for. Never trusted; the header above decides.
     metadata : dict
         Provenance by deepmd_lite, JSON values only.
+    shortrange : ShortRange or None
+        Where it is given, `out_bias` stays outside of the blend, and the energy of `fitting` with its bias is inside.
     """
 
     type_map: tuple[str, ...]
@@ -129,3 +154,4 @@ class Model:
     min_nbor_dist: float | None = None
     definition: dict = field(default_factory=dict)
     metadata: dict = field(default_factory=dict)
+    shortrange: ShortRange | None = None

@@ -8,7 +8,9 @@ import numpy as np
 
 from deepmd_lite.config import ACTIVATIONS, SILUT
 from deepmd_lite.errors import ModelFileError
-from deepmd_lite.model_file.arrays import DTYPES, Descriptor, Fitting, Layer, Model
+from deepmd_lite.model_file.arrays import DTYPES, Descriptor, Fitting, Layer, Model, ShortRange
+
+JUMP = 1e-6  # eV, eV/Å, or relative: the largest jump of a pair, or of a switch, that passes
 
 
 def check_model(model: Model) -> None:
@@ -29,6 +31,8 @@ def check_model(model: Model) -> None:
     if model.out_std is not None:
         _check_array("out_std", model.out_std, (ntypes,))
     _check_exclusions(model.descriptor, ntypes)
+    if model.shortrange is not None:
+        check_shortrange(model.shortrange, model.descriptor.rcut, ntypes)
     excluded = [t for pair in model.pair_exclude_types for t in pair] + list(model.atom_exclude_types)
     if any(not 0 <= t < ntypes for t in excluded):
         raise ModelFileError(f"excluded types: expected 0 to {ntypes - 1}, found {excluded!r:.60}")
@@ -135,6 +139,42 @@ def _check_exclusions(descriptor: Descriptor, ntypes: int) -> None:
                     f"would jump as a neighbor crosses rcut; train with set_davg_zero, or use "
                     f"pair_exclude_types of the model"
                 )
+
+
+def check_shortrange(table: ShortRange, rcut: float, ntypes: int) -> None:
+    """A table must cover what it is asked for, and leave the energy continuous where pairs leave it."""
+    t = table
+    if not (0 <= t.start < rcut and 0 < t.step < np.inf):
+        raise ModelFileError(
+            f"table: expected a first distance from 0 to rcut and a positive step, found {t.start} and {t.step} Å"
+        )
+    if np.ndim(t.coefficients) != 4 or np.size(t.coefficients) == 0:
+        raise ModelFileError(
+            f"table: expected coefficients by types, interval and power, found shape {np.shape(t.coefficients)}"
+        )
+    _check_array("table", t.coefficients, (ntypes, ntypes, t.coefficients.shape[2], 4))
+    if not np.array_equal(t.coefficients, t.coefficients.swapaxes(0, 1)):
+        raise ModelFileError("table: expected the same energies for the types i, j and j, i")
+    if not 0 <= t.sw_rmin < t.sw_rmax <= rcut or not t.smin_alpha > 0:
+        raise ModelFileError(
+            f"expected 0 <= sw_rmin < sw_rmax <= rcut = {rcut} and smin_alpha > 0, found sw_rmin = {t.sw_rmin}, "
+            f"sw_rmax = {t.sw_rmax}, smin_alpha = {t.smin_alpha}"
+        )
+    # the weight of a neighbor at rcut in the softmin, beside one at sw_rmax
+    if np.exp((t.sw_rmax - rcut) / t.smin_alpha) > JUMP:
+        raise ModelFileError(
+            f"smin_alpha = {t.smin_alpha}: expected at most (rcut - sw_rmax) / {-np.log(JUMP):.0f} = "
+            f"{(t.sw_rmax - rcut) / np.log(JUMP):.2g} Å: the energy would jump as a neighbor crosses rcut"
+        )
+    interval = min(int((rcut - t.start) / t.step), t.coefficients.shape[2] - 1)
+    u = min((rcut - t.start) / t.step - interval, 1.0)
+    powers = np.array([[u**3, u**2, u, 1], [3 * u**2 / t.step, 2 * u / t.step, 1 / t.step, 0]])
+    energy, force = abs(powers @ t.coefficients[:, :, interval].reshape(-1, 4).T).max(axis=1)
+    if energy > JUMP or force > JUMP:
+        raise ModelFileError(
+            "table: expected energies and forces that vanish at its end or at rcut, found up to "
+            f"{energy:.2g} eV and {force:.2g} eV/Å: they would jump as a pair gets there"
+        )
 
 
 def _returns_zero(net: list[Layer] | None) -> bool:

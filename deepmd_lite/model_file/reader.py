@@ -4,7 +4,7 @@ Every array must be stored in this very file, in full, once, with the shape that
 must be one whose meaning is known. What cannot be represented exactly is refused by name.
 
 Versions read: Model 2, Descriptor 1-3, EmbeddingNetwork 2, Fitting 1-4, FittingNetwork 1,
-NetworkCollection 1, Layer 1-2.
+NetworkCollection 1, Layer 1-2, PairTab 1.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from deepmd_lite import strict_json
 from deepmd_lite.config import PRECISIONS
 from deepmd_lite.errors import ModelFileError
 from deepmd_lite.hdf5_guard import open_guarded
-from deepmd_lite.model_file.arrays import DTYPES, Descriptor, Fitting, Layer, Model
+from deepmd_lite.model_file.arrays import DTYPES, Descriptor, Fitting, Layer, Model, ShortRange
 from deepmd_lite.model_file.check import check_model
 
 OTHER_FORMATS = set(".pb .pth .pt .pt2 .pte .savedmodel .hlo .jax .json .yaml .yml".split())
@@ -94,11 +94,12 @@ class _Variables:
 
 
 _REQUIRED = object()
-_KNOWN = {  # class: (versions, keys)
-    "Model": (
-        (2,),
-        "type type_map descriptor fitting atom_exclude_types pair_exclude_types rcond preset_out_bias",
-    ),
+_MODEL = "type type_map atom_exclude_types pair_exclude_types rcond preset_out_bias"
+_KNOWN = {  # class, and which kind of it: (versions, keys)
+    "Model": ((2,), f"{_MODEL} descriptor fitting"),
+    "Model zbl": ((2,), f"{_MODEL} models weights sw_rmin sw_rmax smin_alpha"),
+    "Model pairtab": ((2,), f"{_MODEL} tab rcut sel"),
+    "PairTab": ((1,), "rmin rmax hh ntypes rcut nspline"),
     "Descriptor": (
         (1, 2, 3),
         "type rcut rcut_smth sel neuron axis_neuron resnet_dt trainable type_one_side exclude_types "
@@ -122,8 +123,9 @@ class _Node:
     """A cursor on one object of the tree: knows its class, its place and where its arrays are."""
 
     def __init__(self, tree, where: str, kind: str, variables: _Variables, **expected):
-        if not isinstance(tree, dict) or tree.get("@class") != kind:
-            raise ModelFileError(f"{where}: expected an object with @class {kind}")
+        name = kind.split()[0]
+        if not isinstance(tree, dict) or tree.get("@class") != name:
+            raise ModelFileError(f"{where}: expected an object with @class {name}")
         self.tree, self.where, self.variables = tree, where, variables
         self.expect(**expected)
         versions, keys = _KNOWN[kind]
@@ -197,8 +199,11 @@ class _Node:
 
 
 def _read_tree(tree: dict, variables: _Variables) -> Model:
-    node = _Node(tree["model"], "model", "Model", variables, type="standard")
-    type_map = node.items("type_map", str)
+    blend = tree["model"].get("type") == "zbl"
+    whole = _Node(tree["model"], "model", "Model zbl" if blend else "Model", variables)
+    type_map = whole.items("type_map", str)
+    node = _sub_model(whole, 0, "Model", type_map) if blend else whole
+    node.expect(type="standard")
     extra, definition, metadata = (tree.get(key) for key in ("@variables", "model_def_script", "deepmd_lite"))
     shortest = extra.get("min_nbor_dist") if isinstance(extra, dict) else None
     if shortest is not None:
@@ -211,13 +216,46 @@ def _read_tree(tree: dict, variables: _Variables) -> Model:
         type_map=type_map,
         descriptor=descriptor,
         fitting=_read_fitting(node.child("fitting", "Fitting", type="ener"), type_map, descriptor.dim),
-        out_bias=node.vector("out_bias"),
-        out_std=node.vector("out_std"),
-        pair_exclude_types=node.pairs("pair_exclude_types"),
-        atom_exclude_types=list(node.items("atom_exclude_types", int, [])),
+        out_bias=whole.vector("out_bias"),
+        out_std=whole.vector("out_std"),
+        pair_exclude_types=whole.pairs("pair_exclude_types"),
+        atom_exclude_types=list(whole.items("atom_exclude_types", int, [])),
+        shortrange=_read_shortrange(whole, type_map, descriptor.rcut) if blend else None,
         min_nbor_dist=shortest,
         definition=definition if isinstance(definition, dict) else {},
         metadata=metadata if isinstance(metadata, dict) else {},
+    )
+
+
+def _sub_model(whole: _Node, k: int, kind: str, type_map: tuple[str, ...]) -> _Node:
+    """One of the two models of a blend. What counts for both of them must stand outside."""
+    trees = whole.get("models", list)
+    if len(trees) != 2:
+        raise ModelFileError(f"{whole.where}.models: expected 2 models, found {len(trees)}")
+    node = _Node(trees[k], f"{whole.where}.models[{k}]", kind, whole.variables)
+    node.expect(type_map=list(type_map), pair_exclude_types=[], atom_exclude_types=[])
+    if np.any(node.array("out_bias")):
+        raise ModelFileError(f"{node.where}.out_bias: expected zeros; nothing else is supported here")
+    return node
+
+
+def _read_shortrange(whole: _Node, type_map: tuple[str, ...], rcut: float) -> ShortRange:
+    node = _sub_model(whole, 1, "Model pairtab", type_map)
+    node.expect(type="pairtab", rcut=rcut)
+    tab = node.child("tab", "PairTab", ntypes=len(type_map), rcut=rcut)
+    start, step, count = tab.get("rmin", float), tab.get("hh", float), tab.get("nspline", int)
+    info, data = tab.vector("tab_info"), tab.vector("tab_data")
+    if info is None or info.tolist() != [start, step, count, len(type_map)]:
+        raise ModelFileError(f"{tab.where}.tab_info: expected rmin, hh, nspline and ntypes, found {info}")
+    shape = (len(type_map), len(type_map), count, 4)
+    if data is None or data.size != np.prod(shape, dtype=object) or count < 1:
+        found = None if data is None else data.size
+        raise ModelFileError(f"{tab.where}.tab_data: expected {shape} numbers, found {found}")
+    return ShortRange(
+        start=start,
+        step=step,
+        coefficients=data.reshape(shape),
+        **{key: whole.get(key, float) for key in ("smin_alpha", "sw_rmin", "sw_rmax")},
     )
 
 

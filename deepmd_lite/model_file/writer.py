@@ -1,7 +1,7 @@
 """Write ``.dp`` files.
 
 Versions written: Model 2, Descriptor 2, EmbeddingNetwork 2, Fitting 2, FittingNetwork 1, NetworkCollection 1,
-Layer 1; the oldest ones, so that every DeePMD-kit 3.x reads the file.
+Layer 1, PairTab 1; the oldest ones, so that every DeePMD-kit 3.x reads the file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from deepmd_lite import __version__
 from deepmd_lite.errors import ModelFileError
-from deepmd_lite.model_file.arrays import Descriptor, Fitting, Layer, Model
+from deepmd_lite.model_file.arrays import Descriptor, Fitting, Layer, Model, ShortRange
 from deepmd_lite.model_file.check import check_model
 
 
@@ -56,10 +56,87 @@ def write_model(path, model: Model, training: dict | None = None) -> None:
 
 def _tree(model: Model) -> dict:
     """The tree of FORMATS with arrays still in place."""
-    d, f, ntypes = model.descriptor, model.fitting, len(model.type_map)
-    common = {"type_map": list(model.type_map)}
+    nets = {"descriptor": _descriptor(model), "fitting": _fitting(model)}
+    if model.shortrange is None:
+        whole = {**_model(model, "standard"), **nets}
+    else:
+        whole = _blend(model, {**_model(model, "standard", part=True), **nets})
+    return {
+        "software": "deepmd_lite",
+        "version": __version__,
+        "time": str(datetime.datetime.now(tz=datetime.timezone.utc)),
+        "backend": "deepmd_lite",
+        "model": whole,
+        "model_def_script": _definition(model),
+        "deepmd_lite": model.metadata,
+        "@variables": {}
+        if model.min_nbor_dist is None
+        else {"min_nbor_dist": np.float64(model.min_nbor_dist)},
+    }
+
+
+def _model(model: Model, kind: str, part: bool = False) -> dict:
+    """What every model begins with; without biases and exclusions for a part of a blend."""
+    ntypes = len(model.type_map)
+    bias = np.zeros(ntypes) if part else model.out_bias
+    spread = np.ones(ntypes) if part or model.out_std is None else model.out_std
+    return {
+        "@class": "Model",
+        "@version": 2,
+        "type": kind,
+        "type_map": list(model.type_map),
+        "atom_exclude_types": [] if part else list(model.atom_exclude_types),
+        "pair_exclude_types": [] if part else [list(pair) for pair in model.pair_exclude_types],
+        "rcond": None,
+        "preset_out_bias": None,
+        "@variables": {"out_bias": bias[None, :, None], "out_std": spread[None, :, None]},
+    }
+
+
+def _blend(model: Model, nets: dict) -> dict:
+    """The model of nets and table."""
+    t, rcut, ntypes = model.shortrange, float(model.descriptor.rcut), len(model.type_map)
+    count = t.coefficients.shape[2]
+    upper = t.coefficients[np.triu_indices(ntypes)]
+    energies = np.concatenate((upper[:, :, 3], upper[:, -1:].sum(axis=2)), axis=1)  # at the knots
+    distances = t.start + t.step * np.arange(count + 1)
+    tab = {
+        "@class": "PairTab",
+        "@version": 1,
+        "rmin": float(t.start),
+        "rmax": float(distances[-1]),
+        "hh": float(t.step),
+        "ntypes": ntypes,
+        "rcut": rcut,
+        "nspline": count,
+        "@variables": {
+            "vdata": np.column_stack((distances, energies.T)),
+            "tab_info": np.array([t.start, t.step, count, ntypes], float),
+            "tab_data": t.coefficients.ravel(),
+        },
+    }
+    table = {
+        **_model(model, "pairtab", part=True),
+        "tab": tab,
+        "rcut": rcut,
+        "sel": sum(model.descriptor.sel),
+    }
+    return {
+        **_model(model, "zbl"),
+        "models": [nets, table],
+        "weights": "mean",
+        **_switch(t),
+    }
+
+
+def _switch(t: ShortRange) -> dict:
+    return {key: float(getattr(t, key)) for key in ("smin_alpha", "sw_rmin", "sw_rmax")}
+
+
+def _descriptor(model: Model) -> dict:
+    d, ntypes = model.descriptor, len(model.type_map)
     nnei = (ntypes, sum(d.sel), 4)
-    descriptor = {
+    return {
         "@class": "Descriptor",
         "type": "se_e2_a",
         "@version": 2,
@@ -67,14 +144,18 @@ def _tree(model: Model) -> dict:
         "trainable": True,
         "spin": None,
         "env_mat": {"rcut": d.rcut, "rcut_smth": d.rcut_smth},
-        **common,
+        "type_map": list(model.type_map),
         "embeddings": _collection(d.nets, ntypes, 1 if d.type_one_side else 2, "embedding_network", d),
         "@variables": {
             key: np.broadcast_to(values[:, None], nnei).astype(d.precision)
             for key, values in (("davg", d.davg), ("dstd", d.dstd))
         },
     }
-    fitting = {
+
+
+def _fitting(model: Model) -> dict:
+    d, f, ntypes = model.descriptor, model.fitting, len(model.type_map)
+    return {
         "@class": "Fitting",
         "type": "ener",
         "@version": 2,
@@ -86,7 +167,7 @@ def _tree(model: Model) -> dict:
         "rcond": None,
         "mixed_types": False,
         "exclude_types": [],
-        **common,
+        "type_map": list(model.type_map),
         "tot_ener_zero": False,
         "trainable": [True] * (len(f.neuron) + 1),
         "layer_name": None,
@@ -100,34 +181,6 @@ def _tree(model: Model) -> dict:
                 for key in ("fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std")
             },
         },
-    }
-    ones = np.ones(ntypes)
-    return {
-        "software": "deepmd_lite",
-        "version": __version__,
-        "time": str(datetime.datetime.now(tz=datetime.timezone.utc)),
-        "backend": "deepmd_lite",
-        "model": {
-            "@class": "Model",
-            "@version": 2,
-            "type": "standard",
-            **common,
-            "atom_exclude_types": list(model.atom_exclude_types),
-            "pair_exclude_types": [list(pair) for pair in model.pair_exclude_types],
-            "rcond": None,
-            "preset_out_bias": None,
-            "@variables": {
-                "out_bias": model.out_bias[None, :, None],
-                "out_std": (ones if model.out_std is None else model.out_std)[None, :, None],
-            },
-            "descriptor": descriptor,
-            "fitting": fitting,
-        },
-        "model_def_script": _definition(model),
-        "deepmd_lite": model.metadata,
-        "@variables": {}
-        if model.min_nbor_dist is None
-        else {"min_nbor_dist": np.float64(model.min_nbor_dist)},
     }
 
 
@@ -176,6 +229,7 @@ def _definition(model: Model) -> dict:
         "fitting_net": part("fitting_net", type="ener", **fitting),
         "pair_exclude_types": [list(pair) for pair in model.pair_exclude_types],
         "atom_exclude_types": list(model.atom_exclude_types),
+        **(_switch(model.shortrange) if model.shortrange else {}),
     }
 
 

@@ -316,7 +316,7 @@ def test_unknown_top_level_keys_are_ignored(lying):
 @pytest.mark.parametrize(
     "where, key, value",
     [
-        ("model", "type", "zbl"),
+        ("model", "type", "linear"),
         ("model", "type", None),
         ("model.descriptor", "type", "dpa1"),
         ("model.descriptor", "spin", {}),
