@@ -106,7 +106,7 @@ def face_distances(cell):
     return 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
 
 
-@jit()
+@jit(nogil=True)
 def _wrap(coord, cell, inverse, pbc, home, shift, frac):
     """Fill the arguments from ``home`` on; return the largest shift, and its atom."""
     largest, atom = 0.0, 0
@@ -164,7 +164,7 @@ def _images(f, lo, hi, periodic):
     return 0.0, 0.0
 
 
-@jit()
+@jit(nogil=True)
 def _count_images(frac, lo, hi, pbc):
     """How many images, the atoms themselves included, lie in [lo, hi]."""
     total = 0.0
@@ -177,7 +177,7 @@ def _count_images(frac, lo, hi, pbc):
     return total
 
 
-@jit()
+@jit(nogil=True)
 def _add_images(frac, lo, hi, pbc, cell, coord, owner, shift):
     """Fill the ghosts: rows natoms, natoms + 1, ..., as many as `_count_images` found."""
     k = len(frac)

@@ -162,17 +162,10 @@ def split(
     ] = None,
 ):
     """Share out frames among training, validation and test sets."""
-    from deepmd_lite.frames.split import split as share_out
-    from deepmd_lite.frames.split import write_split
-    from deepmd_lite.frames.store import read_systems
+    from deepmd_lite.frames.split import split_files
 
-    try:
-        numbers = [float(f) for f in fractions.split(",")]
-    except ValueError:
-        raise ConfigError(f"--fractions {fractions}: expected numbers like 0.8,0.1,0.1") from None
-    parts = share_out(read_systems(data), numbers, seed=seed, blocks=blocks)
-    for part, path in write_split(parts, out).items():
-        say(f"{part}: {sum(s.nframes for s in getattr(parts, part))} frames in {path}")
+    for part, nframes, path in split_files(data, out, fractions, seed=seed, blocks=blocks):
+        say(f"{part}: {nframes} frames in {path}")
 
 
 def _words(text):
@@ -192,13 +185,23 @@ def init(
     steps: Annotated[
         int | None, typer.Option(help="Training steps; from the number of frames when left out.")
     ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="In place of steps: as many as this machine does in that time.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ):
     """Write a sensible input.json from the data."""
     from deepmd_lite.train.init import write_input
 
     settings = write_input(
-        out, data=data, validation=validation, rcut=rcut, size=size, steps=steps, overwrite=force
+        out,
+        data=data,
+        validation=validation,
+        rcut=rcut,
+        size=size,
+        steps=steps,
+        minutes=minutes,
+        overwrite=force,
     )
     sel = settings["model"]["descriptor"]["sel"]
     say(
@@ -214,31 +217,39 @@ def train(
     init_model: Annotated[
         Path | None, typer.Option("-i", "--init-model", help="Start from this model.")
     ] = None,
-    folder: Annotated[Path, typer.Option("-o", "--out", help="Folder for the model and the curves.")] = Path(
-        "."
-    ),
+    finetune: Annotated[
+        Path | None, typer.Option("-t", "--finetune", help="Fit this model to other frames.")
+    ] = None,
+    folder: Annotated[Path, typer.Option("-o", "--out", help="Folder for model and curves.")] = Path("."),
 ):
     """Train a model; ends with model.dp, lcurve.out and a plot of the learning curve."""
-    from deepmd_lite.config import load_config
-    from deepmd_lite.signals import Stopped
-    from deepmd_lite.train.progress import TrainingProgress
-    from deepmd_lite.train.trainer import Trainer
-
-    config = load_config(input)
-    for line in config.ignored:
-        say(f"ignored: {line}", "yellow")
-    trainer = Trainer(config, folder, restart=restart, init_model=init_model)
-    say(trainer.summary())
-    try:
-        with TrainingProgress(console, config.training.numb_steps, trainer.step) as trainer.progress:
-            model = trainer.run()
-    except Stopped as stop:
-        print(f"dplite: {stop}; continue with --restart {trainer.folder / 'model.ckpt.dp'}", file=sys.stderr)
-        raise typer.Exit(stop.code) from None
     from deepmd_lite.evaluate.plots import learning_curve
+    from deepmd_lite.train.command import run_command
 
-    picture = learning_curve(trainer.lcurve.path, trainer.folder / "lcurve.png")
-    say(f"wrote {model}, {trainer.lcurve.path} and {picture}")
+    start = {"restart": restart, "init_model": init_model, "finetune": finetune}
+    code, curve = run_command(input, folder, console, **start)
+    if curve:
+        say(f"wrote {curve} and {learning_curve(curve, folder / 'lcurve.png')}")
+    raise typer.Exit(code)
+
+
+@app.command("change-bias")
+def change_bias(
+    model: Annotated[Path, typer.Argument(help="A .dp model file.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The model file to write.")],
+    system: Frames = None,
+    mode: Annotated[
+        str, typer.Option("-m", "--mode", help="change: fit what the model misses; set: fit the labels alone.")
+    ] = "change",
+    values: Annotated[
+        str | None, typer.Option("-b", "--bias-value", help="Energies per element by hand, eV: -93.57,-187.1")
+    ] = None,
+):
+    """Shift the energies per element so that a model fits the energies of other frames."""
+    from deepmd_lite.train.bias import change_bias as change
+
+    console.print(change(model, system, out, mode=mode, values=values).table())
+    say(f"wrote {out}")
 
 
 @app.command()

@@ -26,9 +26,8 @@ FILTERS = {
 READ_FAILURES = (OSError, RuntimeError, KeyError, TypeError, ValueError, MemoryError)
 
 
-@contextmanager
-def open_guarded(path, error=DataError):
-    """Open an HDF5 file for reading.
+def open_file(path, error=DataError):
+    """Open an HDF5 file for reading, until `Group.close` or until none of its groups is in use any more.
 
     Parameters
     ----------
@@ -36,10 +35,10 @@ def open_guarded(path, error=DataError):
     error : type
         Class of the exception that a missing, damaged or unsafe file raises.
 
-    Yields
-    ------
+    Returns
+    -------
     Group
-        The root; closed on leaving the ``with`` block.
+        The root.
     """
     path = Path(path)
     if path.is_dir():
@@ -54,8 +53,17 @@ def open_guarded(path, error=DataError):
             f"{path}: not a readable HDF5 file ({size} bytes; {reason}); "
             "is it truncated, or still being written?"
         ) from None
-    with file:
-        yield Group(file, str(path), "/", size, error)
+    return Group(file, str(path), "/", size, error)
+
+
+@contextmanager
+def open_guarded(path, error=DataError):
+    """A context with what `open_file` returns; the file is closed at its end."""
+    root = open_file(path, error)
+    try:
+        yield root
+    finally:
+        root.close()
 
 
 class Group:
@@ -68,6 +76,10 @@ class Group:
     @property
     def address(self):
         return f"{self._path}#{self.name}"
+
+    def close(self):
+        """Close the file."""
+        self._group.file.close()
 
     def _where(self, name):
         return f"{self._path}#{self.name.rstrip('/')}/{name}"
@@ -137,7 +149,12 @@ class Group:
             if self.is_group(name):
                 yield from self.group(name)._walk((*ancestors, here))
 
-    def array(self, name, max_bytes=None):
+    def header(self, name):
+        """Shape and dtype of a dataset of numbers, which the file really holds: (tuple, np.dtype)."""
+        dataset = self._numbers(name)
+        return dataset.shape, dataset.dtype
+
+    def array(self, name, max_bytes=None, rows=()):
         """Read a dataset of numbers.
 
         Parameters
@@ -145,18 +162,26 @@ class Group:
         name : str
         max_bytes : int, optional
             Largest size to read; by default whatever the file really holds.
+        rows : slice, optional
+            Read these rows only.
 
         Returns
         -------
         np.ndarray
             As stored: bool, integer, float32 or float64 (float16 too; the caller judges).
         """
+        dataset = self._numbers(name, max_bytes)
+        with self._reading(self._where(name)):
+            return np.asarray(dataset[rows])
+
+    def _numbers(self, name, max_bytes=None):
+        """h5py.Dataset: One of numbers, checked."""
         where, dataset = self._where(name), self._open(name, h5py.Dataset)
         with self._reading(where):
             if dataset.dtype.kind not in "biuf":
                 raise self.error(f"{where}: expected numbers, found dtype {dataset.dtype}")
             self._check_size(dataset, where, max_bytes)
-            return np.asarray(dataset[()])
+        return dataset
 
     def words(self, name, max_bytes=2**20):
         """Read a dataset of strings: list of str."""

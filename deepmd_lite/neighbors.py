@@ -125,7 +125,7 @@ def _sweep_row(row, rows, nloc, rcut, first, index):
             index[first[i] : first[i] + n] = found[:n]
 
 
-@jit()
+@jit(nogil=True)
 def _sweep(rows, nloc, rcut, first, index):
     for row in range(len(rows.key)):
         _sweep_row(row, rows, nloc, rcut, first, index)
@@ -137,7 +137,7 @@ def _sweep_threads(rows, nloc, rcut, first, index):
         _sweep_row(row, rows, nloc, rcut, first, index)
 
 
-def cell_list(coord, nloc, rcut):
+def cell_list(coord, nloc, rcut, threads=True):
     """All neighbors closer than rcut of the first nloc atoms.
 
     Parameters
@@ -146,6 +146,8 @@ def cell_list(coord, nloc, rcut):
         Locals first, then ghosts.
     nloc : int
     rcut : float, Å
+    threads : bool, optional
+        False where several calls run at the same time, which Numba's threads need not allow.
 
     Returns
     -------
@@ -165,7 +167,7 @@ def cell_list(coord, nloc, rcut):
     if nloc == 0:
         return NeighborTable(first, np.empty(0, np.int32))
     rows = _sorted_rows(coord, rcut * (1 + SLACK))
-    sweep = _sweep if len(coord) < PARALLEL else _sweep_threads
+    sweep = _sweep_threads if threads and len(coord) >= PARALLEL else _sweep
     sweep(rows, int(nloc), rcut, first, np.empty(0, np.int32))
     np.cumsum(first, out=first)
     index = np.empty(first[-1], np.int32)

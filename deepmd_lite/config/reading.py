@@ -13,7 +13,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from deepmd_lite import strict_json
-from deepmd_lite.config.schema import Config, Section
+from deepmd_lite.config.schema import UNIVERSAL, Config, Section
 from deepmd_lite.errors import ConfigError
 
 
@@ -27,7 +27,7 @@ def load_config(path) -> Config:
     Returns
     -------
     Config
-        With `systems` relative to the folder of the file, as lists.
+        With `systems`, as lists, and a table relative to the folder of the file.
 
     Raises
     ------
@@ -42,6 +42,9 @@ def load_config(path) -> Config:
         config = parse_config(source)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
+    table = config.model.use_srtab
+    if table is not None and table != UNIVERSAL:
+        config.model.use_srtab = str(path.parent / table)
     for data in (config.training.training_data, config.training.validation_data):
         if data is not None:
             data.systems = [str(path.parent / system) for system in data.systems]

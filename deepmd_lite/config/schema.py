@@ -11,13 +11,10 @@ Lengths in Å, energies in eV. A section has
 from __future__ import annotations
 
 import math
-import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -28,63 +25,21 @@ from pydantic import (
     model_validator,
 )
 
-ACTIVATIONS = ("tanh", "relu", "gelu", "gelu_tf", "relu6", "softplus", "sigmoid", "silu", "none", "linear")
-SILUT = r"silut(:\d+(\.\d+)?)?"  # silut:T, silu continued by a tanh above T
-PRECISIONS = dict(default="float64", double="float64", float64="float64", single="float32", float32="float32")
-MAX_RCUT = 30.0  # Å; beyond it, ten thousand neighbors an atom fill the memory
+from deepmd_lite.config.values import (
+    Activation,
+    BatchSize,
+    HuberDelta,
+    Neuron,
+    Pair,
+    Precision,
+    Rcut,
+    Seed,
+    Sel,
+    Systems,
+    Trainable,
+)
 
-
-def _activation(name: str) -> str:
-    if name.lower() not in ACTIVATIONS and not re.fullmatch(SILUT, name.lower()):
-        raise ValueError(f"expected one of {', '.join(ACTIVATIONS)}, silut:T, found {name!r}")
-    return name.lower()
-
-
-def _precision(name: str) -> str:
-    if name not in PRECISIONS:
-        raise ValueError(f"expected default, float64 or float32, found {name!r}")
-    return PRECISIONS[name]
-
-
-def _rcut(value: float) -> float:
-    if value > MAX_RCUT:
-        raise ValueError(f"expected at most {MAX_RCUT:g} Å, found {value:g}")
-    return value
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value > 0
-
-
-def _sel(value: Any) -> Any:
-    if isinstance(value, list) and value and all(map(_is_count, value)):
-        return value
-    if isinstance(value, str) and re.fullmatch(r"auto(:\d+(\.\d*)?)?", value):
-        if float(value.partition(":")[2] or 1.1) >= 1:
-            return value
-    raise ValueError(f'expected a positive number per type, "auto" or "auto:1.1", found {value!r}')
-
-
-def _batch_size(value: Any) -> Any:
-    listed = isinstance(value, list) and value and all(map(_is_count, value))
-    auto = isinstance(value, str) and re.fullmatch(r"auto(:[1-9]\d*)?", value)
-    if not (_is_count(value) or listed or auto):
-        raise ValueError(f'expected a positive number, a list of them, "auto" or "auto:N", found {value!r}')
-    return value
-
-
-def _systems(value: Any) -> Any:
-    paths = [value] if isinstance(value, str) else value
-    if not isinstance(paths, list) or not paths or not all(isinstance(p, str) and p for p in paths):
-        raise ValueError(f"expected a path or a list of paths, found {value!r:.80}")
-    return paths
-
-
-Activation = Annotated[str, AfterValidator(_activation)]
-Precision = Annotated[str, AfterValidator(_precision)]
-Neuron = Annotated[list[PositiveInt], Field(min_length=1)]
-Pair = Annotated[list[NonNegativeInt], Field(min_length=2, max_length=2)]
-Seed = Annotated[NonNegativeInt | None, Field()]
+UNIVERSAL = "zbl"  # use_srtab: the universal potential of the elements, in place of a file
 
 
 class Section(BaseModel):
@@ -103,8 +58,8 @@ class Descriptor(Section):
     ALIASES = {"n_axis_neuron": "axis_neuron"}
 
     type: Literal["se_e2_a", "se_a"] = "se_e2_a"
-    sel: Annotated[list[int] | str, BeforeValidator(_sel)] = "auto"
-    rcut: Annotated[PositiveFloat, AfterValidator(_rcut)] = 6.0
+    sel: Sel = "auto"
+    rcut: Rcut = 6.0
     rcut_smth: NonNegativeFloat = 0.5
     neuron: Neuron = [10, 20, 40]
     axis_neuron: PositiveInt = 4
@@ -137,7 +92,6 @@ class FittingNet(Section):
     ALIASES = {"n_neuron": "neuron"}
     IGNORED = frozenset({"rcond"})
     ONLY = {
-        "trainable": True,
         "tot_ener_zero": False,
         "default_fparam": None,
         "dim_case_embd": 0,
@@ -154,22 +108,36 @@ class FittingNet(Section):
     numb_aparam: NonNegativeInt = 0
     atom_ener: list[float | None] = []
     seed: Seed = None
+    trainable: Trainable = True
+
+    @model_validator(mode="after")
+    def _one_per_layer(self):
+        if isinstance(self.trainable, list) and len(self.trainable) != len(self.neuron) + 1:
+            raise ValueError(
+                f"expected {len(self.neuron) + 1} values in trainable, one per layer of neuron and one for the "
+                f"output, found {len(self.trainable)}"
+            )
+        return self
+
+    @property
+    def trained_layers(self) -> list[bool]:
+        """``trainable`` for each layer, that of the output last."""
+        one = isinstance(self.trainable, bool)
+        return [self.trainable] * (len(self.neuron) + 1) if one else self.trainable
 
 
 class Model(Section):
     """``model``: which elements, and the two nets."""
 
     IGNORED = frozenset(
-        "data_stat_nbatch data_bias_nsample finetune_head info model_branch_alias srtab_add_bias "
+        "data_stat_nbatch data_bias_nsample finetune_head info model_branch_alias "
         "bridging_r_inner bridging_r_outer".split()
     )
     ONLY = {
         "type": "standard",
         "data_stat_protect": 0.01,
         "bridging_method": "None",
-        **dict.fromkeys(
-            "preset_out_bias use_srtab smin_alpha sw_rmin sw_rmax type_embedding modifier".split()
-        ),
+        **dict.fromkeys("preset_out_bias type_embedding modifier".split()),
         **dict.fromkeys("compress spin model_dict shared_dict".split()),
     }
 
@@ -178,9 +146,38 @@ class Model(Section):
     fitting_net: FittingNet = Field(default_factory=FittingNet)
     pair_exclude_types: list[Pair] = []
     atom_exclude_types: list[NonNegativeInt] = []
+    use_srtab: Annotated[str, Field(min_length=1)] | None = None  # a file, or "zbl"
+    smin_alpha: PositiveFloat | None = None
+    sw_rmin: NonNegativeFloat | None = None
+    sw_rmax: PositiveFloat | None = None
+    srtab_add_bias: bool = True
+
+    @model_validator(mode="after")
+    def _short_range(self):
+        switch = {key: getattr(self, key) for key in ("smin_alpha", "sw_rmin", "sw_rmax")}
+        if self.use_srtab is None:
+            idle = [key for key, value in switch.items() if value is not None]
+            if idle:
+                raise ValueError(f"expected {idle[0]} with use_srtab only; remove it")
+            return self
+        if None in (self.sw_rmin, self.sw_rmax) or not self.sw_rmin < self.sw_rmax < self.descriptor.rcut:
+            raise ValueError(
+                f"use_srtab: expected sw_rmin < sw_rmax < rcut = {self.descriptor.rcut}, found sw_rmin = "
+                f"{self.sw_rmin}, sw_rmax = {self.sw_rmax}"
+            )
+        if self.use_srtab != UNIVERSAL and self.type_map is None:
+            raise ValueError("use_srtab: expected a type_map, in the order of the table's columns, found none")
+        if not self.srtab_add_bias:
+            raise ValueError(
+                "srtab_add_bias: expected true, found false: atoms that come close would lose the energy of "
+                "their element"
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self):
+        if not self.descriptor.trainable and not any(self.fitting_net.trained_layers):
+            raise ValueError("expected a net that is trainable, found none: nothing would be learned")
         if self.type_map is None:
             return self
         names, ntypes = self.type_map, len(self.type_map)
@@ -202,17 +199,23 @@ class Model(Section):
 
 
 class LearningRate(Section):
-    """``learning_rate``: exponential or cosine decay from ``start_lr`` to ``stop_lr``, after a warm-up."""
+    """``learning_rate``: a warm-up to ``start_lr``, and a decay to ``stop_lr`` at once or, ``wsd``, late."""
 
     IGNORED = frozenset({"scale_by_worker"})
+    OF_TYPE: ClassVar[dict[str, set[str]]] = {
+        "exp": {"decay_rate", "decay_steps", "smooth"},
+        "wsd": {"decay_phase_ratio", "decay_type"},
+    }
 
-    type: Literal["exp", "cosine"] = "exp"
+    type: Literal["exp", "cosine", "wsd"] = "exp"
     start_lr: PositiveFloat = 1e-3
     stop_lr: PositiveFloat | None = None
     stop_lr_ratio: Annotated[float, Field(gt=0, le=1)] | None = None
     decay_steps: PositiveInt = 5000
     decay_rate: Annotated[float, Field(gt=0, le=1)] | None = None
     smooth: bool = False
+    decay_phase_ratio: Annotated[float, Field(gt=0, le=1)] = 0.1
+    decay_type: Literal["inverse_linear", "cosine", "linear"] = "inverse_linear"
     warmup_steps: NonNegativeInt = 0
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None
     warmup_start_factor: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -223,9 +226,12 @@ class LearningRate(Section):
             raise ValueError("expected stop_lr or stop_lr_ratio, found both")
         if self.warmup_steps and self.warmup_ratio is not None:
             raise ValueError("expected warmup_steps or warmup_ratio, found both")
-        idle = sorted({"decay_rate", "decay_steps", "smooth"} & self.model_fields_set)
-        if self.type == "cosine" and idle:
-            raise ValueError(f"expected {idle[0]} with type exp only, found it with cosine; remove it")
+        for kind, keys in self.OF_TYPE.items():
+            idle = sorted(keys & self.model_fields_set)
+            if self.type != kind and idle:
+                raise ValueError(
+                    f"expected {idle[0]} with type {kind} only, found it with {self.type}; remove it"
+                )
         if self.last_lr > self.start_lr:
             raise ValueError(f"expected stop_lr <= start_lr, found {self.last_lr} and {self.start_lr}")
         return self
@@ -239,17 +245,11 @@ class LearningRate(Section):
 
 
 class Loss(Section):
-    """``loss``: prefactors of energy, force and virial at the first and at a vanishing learning rate."""
+    """``loss``: prefactors of energy, force and virial at the first and at a vanishing rate; what errors cost."""
 
-    IGNORED = frozenset({"huber_delta"})
     ONLY = {
-        "loss_func": "mse",
-        "use_huber": False,
-        "f_use_norm": False,
-        "relative_f": None,
         "use_default_pf": False,
         "enable_atom_ener_coeff": False,
-        "intensive_ener_virial": False,
         "numb_generalized_coord": 0,
         **{f"{end}_pref_{term}": 0 for end in ("start", "limit") for term in ("h", "ae", "pf", "gf")},
     }
@@ -261,9 +261,21 @@ class Loss(Section):
     limit_pref_f: NonNegativeFloat = 1.0
     start_pref_v: NonNegativeFloat = 0.0
     limit_pref_v: NonNegativeFloat = 0.0
+    loss_func: Literal["mse", "mae"] = "mse"
+    use_huber: bool = False
+    huber_delta: HuberDelta = 0.01  # eV/atom, eV/Å, eV/atom
+    f_use_norm: bool = False
+    relative_f: PositiveFloat | None = None  # eV/Å
+    intensive_ener_virial: bool = False
 
     @model_validator(mode="after")
-    def _something_to_learn(self):
+    def _consistent(self):
+        mae = self.loss_func == "mae"
+        if self.use_huber and (mae or self.relative_f is not None):
+            other = "loss_func mae" if mae else "relative_f"
+            raise ValueError(f"expected use_huber or {other}, found both")
+        if self.f_use_norm and not (self.use_huber or mae):
+            raise ValueError("expected f_use_norm with use_huber or loss_func mae, found neither")
         if not any(getattr(self, f"{end}_pref_{term}") for end in ("start", "limit") for term in "efv"):
             raise ValueError(
                 "expected a positive prefactor, found all of them zero: nothing would be learned"
@@ -276,17 +288,18 @@ class Data(Section):
 
     ONLY = {"rglob_patterns": None, "min_pair_dist": 0, "set_prefix": "set"}
 
-    systems: Annotated[list[str], BeforeValidator(_systems)]
-    batch_size: Annotated[int | list[int] | str, BeforeValidator(_batch_size)] = "auto"
+    systems: Systems
+    batch_size: BatchSize = "auto"
 
 
 class TrainingData(Data):
-    """``training.training_data``: frames, and how often each system is drawn."""
+    """``training.training_data``: frames, how often each system is drawn, and what it weighs."""
 
     ALIASES = {"auto_prob_style": "auto_prob", "sys_weights": "sys_probs"}
 
     auto_prob: str = "prob_sys_size"
     sys_probs: list[NonNegativeFloat] | None = None
+    weights: list[PositiveFloat] | None = None  # of each system's frames in the loss
 
     @model_validator(mode="after")
     def _probabilities(self):
@@ -310,15 +323,13 @@ class Training(Section):
     ALIASES = dict.fromkeys(("stop_batch", "num_step", "num_steps", "numb_step"), "numb_steps")
     IGNORED = frozenset(
         "stat_file stat_file_mode save_dir save_ckpt max_ckpt_keep ckpt_keep_ratio disp_training disp_avg "
-        "time_training profiling profiling_file enable_profiler tensorboard tensorboard_log_dir "
-        "tensorboard_freq zero_stage neighbor_graph_method enable_compile enable_tf32 ema_decay "
-        "ema_ckpt_keep".split()
+        "time_training profiling profiling_file enable_profiler zero_stage neighbor_graph_method "
+        "enable_compile enable_tf32 ema_ckpt_keep".split()
     )
     ONLY = {
         "opt_type": "Adam",
         "numb_epoch": None,
         "mixed_precision": None,
-        "enable_ema": False,
         "change_bias_after_training": False,
         "acc_freq": 1,
     }
@@ -331,14 +342,29 @@ class Training(Section):
     disp_freq: PositiveInt = 1000
     save_freq: PositiveInt = 1000
     gradient_max_norm: NonNegativeFloat = 0.0  # 0: no clipping
+    enable_ema: bool = False
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    tensorboard: bool = False
+    tensorboard_log_dir: Annotated[str, Field(min_length=1)] = "log"
+    tensorboard_freq: PositiveInt = 1
 
 
 class Optimizer(Section):
-    """``optimizer``: Adam with its usual constants."""
+    """``optimizer``: Adam, AdamW, or HybridMuon: Muon for the matrices of hidden layers and Adam for all else."""
 
-    ONLY = {"adam_beta1": 0.9, "adam_beta2": 0.999, "weight_decay": 0}
+    ALIASES = {"muon_momentum": "momentum"}
 
-    type: Literal["Adam"] = "Adam"
+    type: Literal["Adam", "AdamW", "HybridMuon", "Muon"] = "Adam"
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    weight_decay: NonNegativeFloat = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95  # of Muon
+
+    @model_validator(mode="after")
+    def _momentum_is_of_muon(self):
+        if not self.type.endswith("Muon") and "momentum" in self.model_fields_set:
+            raise ValueError(f"expected momentum with type Muon only, found it with {self.type}; remove it")
+        return self
 
 
 class Config(Section):
@@ -347,7 +373,7 @@ class Config(Section):
     IGNORED = frozenset({"validating"})
     ONLY = {"nvnmd": None}
 
-    model: Model
+    model: Model = Field(default_factory=Model)  # left out, that of the model which training starts from
     learning_rate: LearningRate = Field(default_factory=LearningRate)
     optimizer: Optimizer = Field(default_factory=Optimizer)
     loss: Loss = Field(default_factory=Loss)
@@ -387,6 +413,8 @@ class Config(Section):
             "decay_steps": s.decay_steps,
             "decay_rate": s.decay_rate,
             "smooth": s.smooth,
+            "decay_phase_ratio": s.decay_phase_ratio,
+            "decay_type": s.decay_type,
             "warmup_steps": s.warmup_steps if ratio is None else int(ratio * self.training.numb_steps),
             "warmup_start_factor": s.warmup_start_factor,
         }

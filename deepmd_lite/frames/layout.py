@@ -1,6 +1,6 @@
 """The layout on disk: addresses, file names, and the two places where a system lives.
 
-A system is a deepmd/npy directory or a deepmd/hdf5 group, read through the same five methods. Neither runs
+A system is a deepmd/npy directory or a deepmd/hdf5 group, read through the same six methods. Neither runs
 code: arrays of pickled objects are refused, and HDF5 is read through the guard.
 """
 
@@ -48,13 +48,19 @@ class Directory:
         except (ValueError, OverflowError) as reason:
             raise DataError(f"{self.path / name}: expected integers ({reason})") from None
 
-    def array(self, name):
+    def header(self, name):
+        mapped = self._mapped(name)
+        return mapped.shape, mapped.dtype
+
+    def array(self, name, rows=()):
+        return np.array(self._mapped(name)[rows])
+
+    def _mapped(self, name):
         path = self.path / f"{name}.npy"
-        try:  # mapped first: a header that declares more than the file holds is refused, a pickle too
-            mapped = np.lib.format.open_memmap(path, mode="r")
+        try:  # a header that declares more than the file holds is refused, a pickle too
+            return np.lib.format.open_memmap(path, mode="r")
         except (OSError, ValueError, EOFError, TypeError, OverflowError, MemoryError, SyntaxError) as reason:
             raise DataError(f"{path}: not a readable array of numbers ({reason})") from None
-        return np.array(mapped)
 
 
 class Group:
@@ -78,5 +84,8 @@ class Group:
             raise DataError(f"{self.address}/{name}: expected integers, found {values.dtype}")
         return values.astype(np.int64)
 
-    def array(self, name):
-        return self.group.array(f"{name}.npy")
+    def header(self, name):
+        return self.group.header(f"{name}.npy")
+
+    def array(self, name, rows=()):
+        return self.group.array(f"{name}.npy", rows=rows)

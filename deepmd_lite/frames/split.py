@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deepmd_lite.errors import ConfigError, DataError
+from deepmd_lite.frames.store import read_systems
 from deepmd_lite.frames.system import System
 from deepmd_lite.frames.write import HDF5_SUFFIXES, write_systems
 
@@ -83,6 +84,34 @@ def _rounded(owed, total):
     while counts.sum() > total:
         counts[np.argmin(np.where(counts > 0, owed - counts, np.inf))] -= 1
     return counts
+
+
+def split_files(data, out, fractions, *, seed=0, blocks=None):
+    """Split the frames at some addresses and write the parts: ``dplite split``.
+
+    Parameters
+    ----------
+    data : list of str
+        As for `read_systems`.
+    out : str or Path
+        As for `write_split`.
+    fractions : str
+        Of the parts: ``"0.8,0.1,0.1"``.
+    seed, blocks
+        As for `split`.
+
+    Returns
+    -------
+    list of (str, int, str)
+        Name of each part, its number of frames, where it was written.
+    """
+    try:
+        numbers = [float(f) for f in fractions.split(",")]
+    except ValueError:
+        raise ConfigError(f"--fractions {fractions}: expected numbers like 0.8,0.1,0.1") from None
+    parts = split(read_systems(data), numbers, seed=seed, blocks=blocks)
+    written = write_split(parts, out).items()
+    return [(part, sum(s.nframes for s in getattr(parts, part)), path) for part, path in written]
 
 
 def write_split(parts, out):

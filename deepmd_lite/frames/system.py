@@ -23,6 +23,7 @@ LABEL_SHAPES = {
     "aparam": ("natoms", 0),
     "atom_energy": ("natoms",),
     "atom_pref": ("natoms",),
+    "weight": (),
 }
 
 
@@ -46,7 +47,7 @@ class System:
         (3,) bool, per axis.
     labels : dict
         ``energy`` (nframes,) eV, ``force`` (nframes, natoms, 3) eV/Å, ``virial`` (nframes, 3, 3) eV, and
-        optionally ``fparam``, ``aparam``, ``atom_energy``, ``atom_pref``; float64, 0 where not found.
+        optionally ``fparam``, ``aparam``, ``atom_energy``, ``atom_pref``, ``weight``; float64, 0 where not found.
     found : dict
         For each label (nframes,) bool: the frames that have it.
     source_dtype : dict
@@ -158,14 +159,28 @@ def label_shape(label, natoms, width=0):
     return tuple(natoms if n == "natoms" else n or width for n in LABEL_SHAPES[label])
 
 
-def validate(system):
+def validate(system, first=0):
     """Raise DataError when a system cannot be used: shapes, non-finite numbers, cells, coincident atoms.
 
     Parameters
     ----------
     system : System
+    first : int, optional
+        What messages call its first frame.
     """
-    name, natoms, nframes = system.name, system.natoms, system.nframes
+    natoms, nframes = system.natoms, system.nframes
+    check_atoms(system, nframes)
+    _check_array(system, "coord", system.coord, (nframes, natoms, 3), first)
+    for key, value in system.labels.items():
+        shape = label_shape(key, natoms, width=value.shape[-1] if value.ndim else 0)
+        _check_array(system, key, value, (nframes, *shape), first)
+        _check_array(system, f"found[{key}]", system.found[key], (nframes,), first)
+    _check_coincident(system, _checked_cells(system, first), first)
+
+
+def check_atoms(system, nframes):
+    """Raise DataError where there are no frames or atoms, or types that are not elements, or elements twice."""
+    name, natoms = system.name, system.natoms
     if len(set(system.type_map)) != len(system.type_map):
         raise DataError(f"{name}: type_map names an element twice: {', '.join(system.type_map)}")
     if natoms == 0:
@@ -178,41 +193,37 @@ def validate(system):
             f"{name}: type.raw holds type {bad}, expected 0 to {len(system.type_map) - 1} "
             f"for the type_map [{', '.join(system.type_map)}]"
         )
-    _check_array(system, "coord", system.coord, (nframes, natoms, 3))
-    for key, value in system.labels.items():
-        shape = label_shape(key, natoms, width=value.shape[-1] if value.ndim else 0)
-        _check_array(system, key, value, (nframes, *shape))
-        _check_array(system, f"found[{key}]", system.found[key], (nframes,))
-    _check_coincident(system, _checked_cells(system))
 
 
-def _check_array(system, dataset, array, shape):
+def _check_array(system, dataset, array, shape, first):
     if array.shape != shape:
         raise DataError(f"{system.name}: {dataset} expected shape {shape}, found {array.shape}")
     finite = np.isfinite(array).reshape(len(array), -1)
     if not finite.all():
         frame, entry = np.argwhere(~finite)[0]
         value = array.reshape(len(array), -1)[frame, entry]
-        raise DataError(f"{system.name}: {dataset} of frame {frame} holds {value}; expected finite numbers")
+        raise DataError(
+            f"{system.name}: {dataset} of frame {first + frame} holds {value}; expected finite numbers"
+        )
 
 
-def _checked_cells(system):
+def _checked_cells(system, first):
     """(nframes, 3, 3) array or None: Full cells; a vector along an axis that is not periodic is replaced."""
     if not system.pbc.any():
         return None
     if system.box is None:
         raise DataError(f"{system.name}: periodic, but without a cell; give box, or mark it nopbc")
-    _check_array(system, "box", system.box, (system.nframes, 3, 3))
-    boxes, first, which = np.unique(system.box, axis=0, return_index=True, return_inverse=True)
+    _check_array(system, "box", system.box, (system.nframes, 3, 3), first)
+    boxes, at, which = np.unique(system.box, axis=0, return_index=True, return_inverse=True)
     for k, box in enumerate(boxes):
         try:
             boxes[k] = complete_cell(box, system.pbc)
         except DomainError as reason:
-            raise DataError(f"{system.name}: cell of frame {first[k]}: {reason}") from None
+            raise DataError(f"{system.name}: cell of frame {first + at[k]}: {reason}") from None
     return boxes[which.ravel()]
 
 
-def _check_coincident(system, cells):
+def _check_coincident(system, cells, first):
     """Refuse two atoms of a frame (or an atom and an image) within COINCIDENT of one another.
 
     One k-d tree holds all frames: a fourth coordinate, the frame number, keeps them apart. With a cell the
@@ -241,6 +252,6 @@ def _check_coincident(system, cells):
     if distance[nearest] < COINCIDENT:
         at, i, j = pairs[nearest, 0] // natoms, *(pairs[nearest] % natoms)
         raise DataError(
-            f"{system.name}: atoms {i} ({system.symbols[i]}) and {j} ({system.symbols[j]}) of frame {at} are "
+            f"{system.name}: atoms {i} ({system.symbols[i]}) and {j} ({system.symbols[j]}) of frame {first + at} are "
             f"{distance[nearest]:.2g} Å apart; expected more than {COINCIDENT} Å. Remove that frame"
         )

@@ -10,29 +10,34 @@ from deepmd_lite.errors import ModelFileError
 from deepmd_lite.hdf5_guard import open_guarded
 from deepmd_lite.model_file import write_model
 
+STATES = {"Muon": ("momentum_buffer",)}  # of an optimizer, per parameter; of all others:
 ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 
-def save(path, potential, optimizer, step, best, knots):
-    """Write the weights, Adam's moments and the progress, atomically.
+def save(path, potential, optimizers, step, best, *, knots=0, average=None):
+    """Write the weights, the optimizers' states and the progress, atomically.
 
     Parameters
     ----------
     path : str or Path
         Ends in ``.dp``.
     potential : DeepPot
-    optimizer : torch.optim.Adam
+    optimizers : list of torch.optim.Optimizer
     step : int
         Steps done.
     best : float
         The smallest validation error so far.
     knots : int
         Of `fused.FusedPot`; 0 without it.
+    average : optimizer.Average, optional
     """
     arrays = {"done": np.array(step), "best": np.array(best), "knots": np.array(knots)}
     for name, parameter in potential.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            arrays[f"{key}/{name}"] = value.detach().cpu().numpy()
+        for optimizer in optimizers:
+            for key, value in optimizer.state.get(parameter, {}).items():
+                arrays[f"{key}/{name}"] = value.detach().cpu().numpy()
+    if average is not None:
+        arrays |= {f"average/{n}": v.cpu().numpy() for n, v in zip(average.names, average.values)}
     write_model(path, potential.to_model(), training=arrays)
 
 
@@ -52,8 +57,8 @@ def knots(path):
         return (int(group.array("knots")) or None) if "knots" in group else None
 
 
-def load_training(path, potential, optimizer):
-    """Put Adam's moments back; the weights come from `model_file.read_model`.
+def load_training(path, potential, optimizers, average=None):
+    """Put the optimizers' states and the average back; the weights come from `model_file.read_model`.
 
     Returns
     -------
@@ -65,20 +70,34 @@ def load_training(path, potential, optimizer):
     Raises
     ------
     ModelFileError
-        If the file is damaged, or holds the state of another model.
+        If the file is damaged, or holds the state of another model or of other optimizers.
     """
+    names = {parameter: name for name, parameter in potential.named_parameters()}
     with open_guarded(path, ModelFileError) as root:
         group = root.group("training")
-        for name, parameter in potential.named_parameters():
-            if "exp_avg" in group and name in group.group("exp_avg"):
-                arrays = {key: group.group(key).array(name) for key in ADAM}
-                if (
-                    arrays["exp_avg"].shape != parameter.shape
-                    or arrays["exp_avg_sq"].shape != parameter.shape
-                ):
-                    raise ModelFileError(f"{path}: the optimizer's state of {name} does not have its shape")
-                state = {
-                    key: torch.as_tensor(value, device=parameter.device) for key, value in arrays.items()
-                }
-                optimizer.state[parameter] = state
+
+        def stored(key, parameter):
+            if key not in group or names[parameter] not in group.group(key):
+                return None
+            array = group.group(key).array(names[parameter])
+            if key != "step" and array.shape != parameter.shape:
+                raise ModelFileError(f"{path}: {key} of {names[parameter]} does not have its shape")
+            return torch.as_tensor(array, device=parameter.device)
+
+        for optimizer in optimizers:
+            kind = type(optimizer).__name__
+            for parameter in (p for g in optimizer.param_groups for p in g["params"]):
+                state = {key: stored(key, parameter) for key in STATES.get(kind, ADAM)}
+                if all(value is not None for value in state.values()):
+                    optimizer.state[parameter] = state
+            if not optimizer.state and int(group.array("done")) > 0:
+                raise ModelFileError(
+                    f"{path}: expected the state of {kind}, found none; keep the optimizer of that training, or "
+                    "start from its weights with --init-model"
+                )
+        if average is not None:
+            found = [stored("average", p) for p in average.parameters]
+            average.values = [
+                p.detach().clone() if v is None else v for v, p in zip(found, average.parameters)
+            ]
         return int(group.array("done")), float(group.array("best"))

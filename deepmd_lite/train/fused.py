@@ -32,10 +32,10 @@ TOLERANCE = {"float64": 1e-9, "float32": 3e-5}  # of dG/dx between knots
 
 
 def can_fuse(potential):
-    """Whether `FusedPot` can stand for a potential: on a CPU, smooth embedding nets, one precision."""
+    """Whether `FusedPot` can stand for a potential: on a CPU, smooth embedding nets, one precision, no table."""
     descriptor = potential.descriptor
     names = {layer.act_name.lower() for net in descriptor.nets for layer in net.layers}
-    alike = descriptor.dtype == potential.fitting.dtype
+    alike = descriptor.dtype == potential.fitting.dtype and potential.shortrange is None
     return descriptor.davg.device.type == "cpu" and names <= set(SMOOTH) and alike
 
 

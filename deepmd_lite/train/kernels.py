@@ -63,7 +63,7 @@ class Gradients(NamedTuple):
 
 @numba.njit
 def rows(t, worker, potential, shares):
-    """Rows of the fitting net for a worker's atoms of type t: each has another at D = 0 where energies count from it."""
+    """Rows of the fitting net for a worker's atoms of type t: two for each where energies count from D = 0."""
     return (shares.cuts[t, worker + 1] - shares.cuts[t, worker]) * (2 if potential.vacuum[t] else 1)
 
 
@@ -157,7 +157,7 @@ def _forward(worker, potential, frames, shares, results):
 def _backward(worker, potential, frames, shares, results, gradients):
     g, layers, axis = potential.geometry, potential.fitting.layers, potential.geometry.axis[0]
     width, per_slot, dtype = results.a.shape[2], 1 / g.sel.sum(), results.a.dtype
-    work, extra, begin = pairs.workspace(g, frames, width), frames.extra.shape[1], 0
+    work, begin = pairs.workspace(g, frames, width), 0
     to_a, to_b = np.empty((4, width), dtype), np.empty((4, width), dtype)
     gradients.tables[worker], gradients.fitting[worker] = 0, 0
     for t in range(len(layers)):

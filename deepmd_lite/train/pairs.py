@@ -13,8 +13,8 @@ which the loss's gradient with respect to the forces is turned (fused.py)::
     tangent   Ȧ_i = 1/nsel Σ_j (R~̇_ij ⊗ G_ij + R~_ij ⊗ dG_ij/dx ẋ_ij)
     scatter   ∂S/∂T_a of a scalar S(A, Ȧ), from ∂S/∂A_i and ∂S/∂Ȧ_i
 
-Empty slots, sel[tj] less the neighbors there are, count as in model/descriptor.py. Knots lie evenly in √(x - x_0 + δ):
-closer where s → 0, where most neighbors are and trained nets are steepest.
+Empty slots, sel[tj] less the neighbors there are, count as in model/descriptor.py. Knots lie evenly in
+√(x - x_0 + δ): closer where s → 0, where most neighbors are and trained nets are steepest.
 """
 
 from typing import NamedTuple
@@ -32,7 +32,7 @@ HALF_WAY = [
     9 / 1920,
 ]  # weights of a derivative
 
-# rows of the work array of an atom's pairs: R~ (4), x_ij (3), r², x on the scale of knots, s'/r, t, t'/r, w (6), w' (6)
+# rows of `Work.v`: R~ (4), x_ij (3), r², x on the scale of knots, s'/r, t, t'/r, w (6), w' (6)
 ROW, VEC, RR, PLACE, DS, TT, DT, WEIGHT, DWEIGHT, ROWS = 0, 4, 7, 8, 9, 10, 11, 12, 18, 24
 KNOT, OTHER, NET = range(
     3

@@ -131,7 +131,7 @@ def _bars(n, nout, b, idt, weights, space, places, bar, dz, gradient):
 
 @numba.njit
 def second(n, layers, weights, space, table, weight, spare, gradient):
-    """∂S/∂weights into ``gradient`` (zeros), ∂S/∂x (n, nin) into spare[1], from e = ``weight`` (n,); ẋ is in ``space``.
+    """From e = ``weight`` (n,), and ẋ in ``space``: ∂S/∂weights into ``gradient`` (zeros), ∂S/∂x into spare[1].
 
     ``spare`` is (2, n · the widest layer).
     """

@@ -5,17 +5,12 @@ import numpy as np
 from deepmd_lite import model_file
 from deepmd_lite.errors import ConfigError
 from deepmd_lite.model.network import random_layers
-from deepmd_lite.train.dataset import max_neighbors
-from deepmd_lite.train.statistics import (
-    closest_pair,
-    energy_bias,
-    env_mat_statistics,
-    parameter_statistics,
-)
+from deepmd_lite.train.pair_table import pair_table
+from deepmd_lite.train.statistics import energy_bias, env_mat_statistics, parameter_statistics
 
 
-def choose_sel(setting, prepared):
-    """``sel`` as numbers: given ones as they are; ``auto`` or ``auto:1.1`` from the frames.
+def choose_sel(setting, found):
+    """``sel`` as numbers: given ones as they are; ``auto`` or ``auto:1.1`` from a `statistics.Survey` of the frames.
 
     The factor (1.1 when not given) is headroom above the largest number of neighbors found, rounded up to a
     multiple of 4 as in DeePMD-kit.
@@ -23,48 +18,76 @@ def choose_sel(setting, prepared):
     if not isinstance(setting, str):
         return tuple(setting)
     factor = float(setting.partition(":")[2] or 1.1)
-    largest, _ = max_neighbors(prepared)
-    return tuple(int(-(-max(n, 1) * factor // 4) * 4) for n in largest)
+    return tuple(int(-(-max(n, 1) * factor // 4) * 4) for n in found.neighbors)
+
+
+def check_start(config, restart, init_model, finetune):
+    """The file that training starts from, or None; ConfigError for several, or for a new model of no description."""
+    files = [path for path in (restart, init_model, finetune) if path]
+    if len(files) > 1:
+        raise ConfigError(
+            "give one of a checkpoint to restart from, a model to start from and a model to fine-tune, not several"
+        )
+    if not files and "model" not in config.model_fields_set:
+        raise ConfigError("model: expected this section, found none; only a start from a model can do without it")
+    return files[0] if files else None
 
 
 def check_same_model(model, section):
     """The model file that is continued, if it is what the input's model section describes; else ConfigError.
 
-    ``sel`` may be ``auto``: the file's stands. Statistics, energies and weights always come from the file.
+    What the section leaves out is the file's, a descriptor or fitting_net as a whole; ``sel`` may be ``auto``: the
+    file's stands. Statistics, energies and weights always come from the file.
     """
-    wanted = {} if section.type_map is None else {"type_map": (section.type_map, model.type_map)}
-    for key in ("pair_exclude_types", "atom_exclude_types"):
-        wanted[key] = getattr(section, key), getattr(model, key)
+    given = section.model_fields_set
+    wanted = {
+        key: (getattr(section, key), getattr(model, key))
+        for key in ("type_map", "pair_exclude_types", "atom_exclude_types")
+        if key in given and getattr(section, key) is not None
+    }
     for part, asked, found in (
         ("descriptor", section.descriptor, model.descriptor),
         ("fitting_net", section.fitting_net, model.fitting),
     ):
+        if part not in given:
+            continue
         shared = sorted(set(type(asked).model_fields) & set(vars(found)) - {"atom_ener", "set_davg_zero"})
         wanted |= {f"{part}.{key}": (getattr(asked, key), getattr(found, key)) for key in shared}
     if isinstance(section.descriptor.sel, str):
-        del wanted["descriptor.sel"]
+        wanted.pop("descriptor.sel", None)
     for key, (asked, found) in wanted.items():
         if np.shape(asked) != np.shape(found) or np.any(np.asarray(asked) != np.asarray(found)):
             raise ConfigError(f"model.{key}: the input says {asked}, the model file {found}; make them equal")
+    if "use_srtab" in given and not _same_table(pair_table(section, model.type_map), model.shortrange):
+        raise ConfigError(
+            "model.use_srtab, smin_alpha, sw_rmin, sw_rmax: expected those of the model file, found another table "
+            "or switch; make them equal"
+        )
     return model
 
 
-def new_model(config, type_map, prepared):
+def _same_table(asked, found):
+    if asked is None or found is None:
+        return asked is found
+    return all(np.array_equal(getattr(asked, key), value) for key, value in vars(found).items())
+
+
+def new_model(config, type_map, found):
     """A `model_file.Model` with random weights, and statistics and energies per element from the frames.
 
     Parameters
     ----------
     config : config.Config
     type_map : tuple of str
-    prepared : list of list of dataset.Frame
+    found : statistics.Survey
     """
     d, f = config.model.descriptor, config.model.fitting_net
-    ntypes, sel, closest = len(type_map), choose_sel(d.sel, prepared), closest_pair(prepared)
+    ntypes, sel = len(type_map), choose_sel(d.sel, found)
     if len(sel) != ntypes:
         raise ConfigError(
             f"model.descriptor.sel: expected {ntypes} numbers for {list(type_map)}, found {len(sel)}"
         )
-    davg, dstd = env_mat_statistics(prepared, d.rcut, d.rcut_smth, sel, d.env_protection)
+    davg, dstd = env_mat_statistics(found, sel)
     if d.set_davg_zero or d.exclude_types:  # excluded types with davg != 0 would make the energy jump at rcut
         davg[:] = 0
     rng = np.random.default_rng((d.seed or 0, 1))
@@ -89,27 +112,32 @@ def new_model(config, type_map, prepared):
         activation_function=d.activation_function,
         precision=d.precision,
     )
+    fitting, out_bias = _new_fitting(f, descriptor.dim, ntypes, found), np.zeros(ntypes)
+    shortrange = pair_table(config.model, type_map)
+    if shortrange is not None:  # atoms that come close keep the energy of their element
+        fitting.bias_atom_e, out_bias = out_bias, fitting.bias_atom_e
     return model_file.Model(
         type_map=tuple(type_map),
         descriptor=descriptor,
-        fitting=_new_fitting(f, descriptor.dim, ntypes, prepared),
-        out_bias=np.zeros(ntypes),
+        fitting=fitting,
+        out_bias=out_bias,
+        shortrange=shortrange,
         pair_exclude_types=[tuple(p) for p in config.model.pair_exclude_types],
         atom_exclude_types=list(config.model.atom_exclude_types),
-        min_nbor_dist=closest if np.isfinite(closest) else None,
+        min_nbor_dist=found.closest if np.isfinite(found.closest) else None,
         definition={k: v for k, v in config.source["model"].items() if not k.startswith("_")},
         metadata={"input": config.source},
     )
 
 
-def _new_fitting(f, dim, ntypes, prepared):
+def _new_fitting(f, dim, ntypes, found):
     rng = np.random.default_rng((f.seed or 0, 2))
     widths = (dim + f.numb_fparam + f.numb_aparam, *f.neuron, 1)
-    fparam_avg, fparam_inv_std = parameter_statistics(prepared, "fparam", f.numb_fparam)
-    aparam_avg, aparam_inv_std = parameter_statistics(prepared, "aparam", f.numb_aparam)
+    fparam_avg, fparam_inv_std = parameter_statistics(found, "fparam")
+    aparam_avg, aparam_inv_std = parameter_statistics(found, "aparam")
     return model_file.Fitting(
         neuron=tuple(f.neuron),
-        bias_atom_e=energy_bias(prepared, ntypes, f.atom_ener),
+        bias_atom_e=energy_bias(found, f.atom_ener),
         nets=[
             random_layers(widths, act=f.activation_function, resnet_dt=f.resnet_dt, rng=rng, last_linear=True)
             for _ in range(ntypes)

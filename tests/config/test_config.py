@@ -89,6 +89,9 @@ def test_defaults_are_those_of_deepmd_kit():
     )
     assert (loss.start_pref_e, loss.limit_pref_e, loss.start_pref_f, loss.limit_pref_f) == (0.02, 1, 1000, 1)
     assert (t.disp_file, t.disp_freq, t.save_freq, t.seed) == ("lcurve.out", 1000, 1000, None)
+    assert (loss.loss_func, loss.use_huber, loss.huber_delta) == ("mse", False, [0.01, 0.01, 0.01])
+    assert (loss.f_use_norm, loss.relative_f, loss.intensive_ener_virial) == (False, None, False)
+    assert (lr.decay_phase_ratio, lr.decay_type, f.trainable) == (0.1, "inverse_linear", True)
     assert t.validation_data is None and t.training_data.batch_size == "auto"
     assert t.training_data.auto_prob == "prob_sys_size" and t.gradient_max_norm == 0
 
@@ -146,10 +149,9 @@ def test_keys_without_effect_are_listed():
     [
         ("model.type", "standard"),
         ("model.spin", None),
-        ("model.fitting_net.trainable", [True, True, True, True]),
         ("model.fitting_net.dim_case_embd", 0),
         ("loss.start_pref_ae", 0.0),
-        ("loss.loss_func", "mse"),
+        ("loss.numb_generalized_coord", 0),
         ("training.opt_type", "Adam"),
         ("training.mixed_precision", {}),
         ("training.training_data.set_prefix", "set"),
@@ -190,9 +192,26 @@ def test_schedule():
         "decay_steps": 5000,
         "decay_rate": None,
         "smooth": False,
+        "decay_phase_ratio": 0.1,
+        "decay_type": "inverse_linear",
         "warmup_steps": 0,
         "warmup_start_factor": 0.0,
     }
+
+
+def test_trained_layers():
+    """A switch is that of every layer; a list gives them one by one, the output last."""
+    assert parse_config(WATER).model.fitting_net.trained_layers == [True] * 4
+    c = parse_config(with_value("model.fitting_net.trainable", False))
+    assert c.model.fitting_net.trained_layers == [False] * 4
+    c = parse_config(with_value("model.fitting_net.trainable", [False, False, True, True]))
+    assert c.model.fitting_net.trained_layers == [False, False, True, True]
+
+
+def test_one_huber_delta_is_that_of_all_terms():
+    c = parse_config(with_value("loss.huber_delta", 1))
+    assert c.loss.huber_delta == [1.0, 1.0, 1.0]
+    assert parse_config(with_value("loss.huber_delta", [1, 2.0, 3])).loss.huber_delta == [1.0, 2.0, 3.0]
 
 
 @pytest.mark.parametrize("folder", ["plain", "with space", "é", "line\nbreak", "a[1]"])

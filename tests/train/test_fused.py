@@ -106,6 +106,22 @@ def test_frozen_parts_get_no_gradient(random_model):
     assert all(p.grad is not None for p in potential.fitting.parameters())
 
 
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "torch"])
+@pytest.mark.parametrize("layer", [0, 1, -1])
+def test_frozen_layers_get_no_gradient_and_the_others_keep_theirs(random_model, layer, fused):
+    potential, batch = DeepPot(random_model(sel=50)), make_batch({}, 2)
+    evaluate = FusedPot(potential, closest=1.5) if fused else potential
+    _, free = loss_and_gradients(evaluate, list(potential.parameters()), batch)
+    for net in potential.fitting.nets:
+        net.layers[layer].requires_grad_(False)
+    frozen = [p for net in potential.fitting.nets for p in net.layers[layer].parameters()]
+    trained = [p for p in potential.parameters() if p.requires_grad]
+    _, kept = loss_and_gradients(evaluate, trained, batch)
+    assert all(p.grad is None for p in frozen)
+    expected = [g for g, p in zip(free, potential.parameters()) if p.requires_grad]
+    assert len(frozen) and all(torch.equal(a, b) for a, b in zip(kept, expected))
+
+
 def test_kinks_are_not_interpolated(random_model):
     for act in ("relu", "relu6", "silut:1.0"):
         assert not can_fuse(DeepPot(random_model(act=act)))
@@ -113,7 +129,7 @@ def test_kinks_are_not_interpolated(random_model):
 
 def test_pairs_closer_than_announced_are_refused(random_model):
     potential = DeepPot(random_model(sel=50))
-    with pytest.raises(DomainError, match="closer than 3.5 Å"):
+    with pytest.raises(DomainError, match="closer than 3"):
         FusedPot(potential, closest=3.5)(make_batch({}, 2))
 
 

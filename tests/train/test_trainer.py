@@ -138,6 +138,17 @@ def test_gradient_clipping_limits_a_step(task, write_input, tmp_path):
     assert 0 < moved < 0.01 * 1e-3  # lr · |g| / eps = 0.01 · 1e-12 / 1e-8
 
 
+@pytest.mark.parametrize("activation", ["tanh", "relu"])  # fused kernels, the torch model
+def test_frozen_layers_stay_as_they_are(task, write_input, tmp_path, activation):
+    task["model"]["fitting_net"]["trainable"] = [False, True, False]
+    task["model"]["descriptor"].update(trainable=False, activation_function=activation)
+    trainer = Trainer(load_config(write_input(task)), tmp_path)
+    before = {name: p.detach().clone() for name, p in trainer.potential.named_parameters()}
+    trainer._train_step(trainer.sampler(0), 0.01)
+    moved = {n for n, p in trainer.potential.named_parameters() if not torch.equal(p, before[n])}
+    assert moved == {n for n in before if n.startswith("fitting") and ".layers.1." in n}
+
+
 def test_too_small_sel_is_refused(task, write_input, tmp_path):
     task["model"]["descriptor"]["sel"] = [1, 2]
     with pytest.raises(NeighborOverflowError, match=r"sel = \[1, 2\] is too small: .* needs \["):
