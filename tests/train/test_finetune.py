@@ -12,10 +12,11 @@ from deepmd_lite.cli import app
 from deepmd_lite.config import load_config
 from deepmd_lite.engine.compiled import CompiledPot
 from deepmd_lite.errors import ConfigError, DataError, ModelFileError, NeighborOverflowError
-from deepmd_lite.frames.store import System
+from deepmd_lite.frames.store import System, open_systems
 from deepmd_lite.model_file import write_model
-from deepmd_lite.train.bias import change_bias
-from deepmd_lite.train.finetune import extended
+from deepmd_lite.train.bias import change_bias, fit
+from deepmd_lite.train.dataset import Frames
+from deepmd_lite.train.finetune import _stand_ins, extended
 from deepmd_lite.train.lcurve import read_lcurve
 from deepmd_lite.train.trainer import Trainer
 
@@ -158,6 +159,15 @@ def test_change_bias_of_one_composition_has_least_norm(random_model, tmp_path):
     np.testing.assert_allclose(report.after - report.before, [0.5, 1.0], atol=1e-9)
 
 
+def test_a_new_element_takes_what_it_can():
+    """3 O, 6 H and 2 C that lack 30 eV: all of it is of C; where compositions say more, they are obeyed."""
+    np.testing.assert_allclose(
+        fit(np.array([[3.0, 6, 2]]), np.array([30.0]), first=[2]), [0, 0, 15], atol=1e-9
+    )
+    counts, shift = np.array([[3.0, 6, 2], [1, 0, 0], [1, 2, 2]]), np.array([1.0, -2, 5])
+    np.testing.assert_allclose(fit(counts, counts @ shift, first=[2]), shift, atol=1e-9)
+
+
 def test_excluded_types_take_no_shift(random_model, tmp_path):
     model = random_model(atom_exclude_types=[1])
     write_model(tmp_path / "model.dp", model)
@@ -277,25 +287,22 @@ def test_training_goes_on_with_a_new_element(task, write_input, tmp_path, carbon
     assert again.step == 20 and again.potential.type_map == ELEMENTS
 
 
-@pytest.mark.parametrize("twin", [0, 1])
-def test_a_new_element_starts_as_the_old_one_it_resembles(random_model, write_input, tmp_path, task, twin):
-    """C whose forces are those of the model's O, or H."""
-    model = random_model(one_side=False)
-    write_model(tmp_path / "model.dp", model)
-    data = labelled(tmp_path / "pairs.h5", model, np.zeros(2), [(8, 8), (4, 12)])
+def test_the_candidate_with_the_nearest_forces(random_model, tmp_path):
+    """O and H in one system, O alone in the other; forces of candidate 1 in the first, none in the second."""
+    candidates = [random_model(seed=seed) for seed in (0, 1, 2)]
+    data = labelled(tmp_path / "pairs.h5", candidates[0], np.zeros(2), [(8, 8), (12, 0)])
     for k, system in enumerate(read_systems(data)):
-        atoms = system.box[0], system.pbc
-        force = np.array([CompiledPot(model).evaluate(x, system.atype, *atoms).force for x in system.coord])
-        system.type_map, system.atype = ELEMENTS, system.atype.copy()
-        system.atype[np.flatnonzero(system.atype == twin)[:3]] = 2
-        system.labels["force"], system.found["force"] = force, np.ones(2, bool)
-        write_system(f"{tmp_path / 'twin.h5'}#/{k}", system)
-    source = without_model(task, tmp_path / "twin.h5")
-    del source["training"]["validation_data"]
-    source["loss"] = {}
-    trainer = Trainer(load_config(write_input(source)), tmp_path / "run", finetune=tmp_path / "model.dp")
-    nets = trainer.potential.to_model().fitting.nets
-    assert [np.array_equal(nets[2][0].w, nets[t][0].w) for t in (0, 1)] == [twin == 0, twin == 1]
+        force = [
+            CompiledPot(candidates[1]).evaluate(x, system.atype, system.box[0], system.pbc).force
+            for x in system.coord
+        ]
+        system.labels["force"], system.found["force"] = np.array(force) * (k == 0), np.ones(2, bool)
+        write_system(f"{tmp_path / 'forces.h5'}#/{k}", system)
+    path = str(tmp_path / "forces.h5")
+    both, alone = (Frames(open_systems(f"{path}#/{k}", ("O", "H")), 4.0, 2) for k in (0, 1))
+    best, good = _stand_ins(candidates, both)
+    assert best.tolist() == [1, 1] and good.all()
+    assert not _stand_ins(candidates, alone)[1].any()  # any force is worse than none
 
 
 def test_finetuning_on_the_command_line(task, write_input, tmp_path, base, carbon):
