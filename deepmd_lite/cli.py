@@ -68,7 +68,7 @@ def convert(
         str | None,
         typer.Option(
             help="What the file's stress or virial means: virial (eV, positive when compressed), virial_negative, "
-            "ase (eV/Å³, positive when stretched), stress_positive, or none to leave it out."
+            "ase (eV/Å³, positive when stretched), stress_positive, kbar (VASP's), or none to leave it out."
         ),
     ] = None,
     units: Annotated[

@@ -19,16 +19,17 @@ KEYS = {  # lower case
 }
 ORIGINS = ("ref", "dft", "qm")  # REF_energy, dft_forces, energy_dft ...
 
-CONVENTIONS = {  # name: sign to W, whether to multiply by V
+CONVENTIONS = {  # name: factor to W, whether to multiply by V
     "virial": (1, False),
     "virial_negative": (-1, False),
     "ase": (-1, True),
     "stress_positive": (1, True),
+    "kbar": (1000 * units.BAR, True),  # to eV, whatever the unit of energy
 }
 MEANINGS = (
     "'virial' (energy, positive when compressed), 'virial_negative' (energy, positive when stretched), "
     "'ase' (energy per volume, positive when stretched), 'stress_positive' (energy per volume, positive when "
-    "compressed) or 'none' (leave it out)"
+    "compressed), 'kbar' (kbar, positive when compressed, as VASP prints it) or 'none' (leave it out)"
 )
 
 ENERGY_UNITS = {
@@ -101,5 +102,5 @@ def tensor(value, where):
 
 def virial_from(matrix, convention, volume):
     """np.ndarray: W (3, 3) in the unit of energy from what a file holds, by a name of CONVENTIONS."""
-    sign, per_volume = CONVENTIONS[convention]
-    return sign * (volume if per_volume else 1.0) * matrix
+    factor, per_volume = CONVENTIONS[convention]
+    return factor * (volume if per_volume else 1.0) * matrix

@@ -77,7 +77,7 @@ def convert(
         ``name.h5``, or a directory; must not exist.
     type_map : sequence of str, optional
         Elements by type; by default those found, in alphabetical order.
-    stress : {'virial', 'virial_negative', 'ase', 'stress_positive', 'none'}, optional
+    stress : {'virial', 'virial_negative', 'ase', 'stress_positive', 'kbar', 'none'}, optional
         What the file's stress or virial means; needed for formats that do not say.
     energy_key, force_key, virial_key : str, optional
         Where the labels are, when the usual names are absent or ambiguous.
@@ -101,6 +101,8 @@ def convert(
     keys = {"energy": energy_key, "force": force_key, "virial": virial_key}
     reading = _Reading(keys=keys, stress=stress, used={}, notes={})
     scale = parse_units(units or "eV/Å", length)
+    if stress == "kbar" and (scale.energy, scale.length) != (1, 1):
+        raise DataError("stress 'kbar': expected with eV and Å; convert energies and lengths first")
     groups = {}
     for path in _files(inputs):
         for where, atoms, kind in _frames(path):

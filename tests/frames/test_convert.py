@@ -102,6 +102,15 @@ def test_stress_conventions(tmp_path, convention, key, sign_and_volume):
     assert np.allclose(system.labels["virial"], factor * MATRIX, rtol=1e-12)
 
 
+def test_pressures_in_kbar(tmp_path):
+    """As VASP prints them, here under the wrong name of a virial; 1 eV/Å³ = 1602.176634 kbar."""
+    path = extxyz(tmp_path / "f.xyz", {"energy": "energy", "virial": "virial"})
+    system = single(path, tmp_path / "out", stress="kbar", virial_key="virial")
+    assert np.allclose(system.labels["virial"], 3.61**3 * MATRIX / 1602.176634, rtol=1e-9)
+    with pytest.raises(DataError, match="kbar.*eV"):
+        convert(path, tmp_path / "other", stress="kbar", virial_key="virial", units="hartree/bohr")
+
+
 def test_stated_meaning_must_fit_the_key(tmp_path):
     path = extxyz(tmp_path / "f.xyz", {"energy": "energy", "virial": "virial"})
     with pytest.raises(DataError, match="stated as 'ase', but the file has virial"):
