@@ -107,7 +107,7 @@ def test_pressures_in_kbar(tmp_path):
     path = extxyz(tmp_path / "f.xyz", {"energy": "energy", "virial": "virial"})
     system = single(path, tmp_path / "out", stress="kbar", virial_key="virial")
     assert np.allclose(system.labels["virial"], 3.61**3 * MATRIX / 1602.176634, rtol=1e-9)
-    with pytest.raises(DataError, match="kbar.*eV"):
+    with pytest.raises(DataError, match=r"kbar.*eV"):
         convert(path, tmp_path / "other", stress="kbar", virial_key="virial", units="hartree/bohr")
 
 
