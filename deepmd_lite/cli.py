@@ -239,7 +239,8 @@ def change_bias(
     out: Annotated[Path, typer.Option("-o", "--out", help="The model file to write.")],
     system: Frames = None,
     mode: Annotated[
-        str, typer.Option("-m", "--mode", help="change: fit what the model misses; set: fit the labels alone.")
+        str,
+        typer.Option("-m", "--mode", help="change: fit what the model misses; set: fit the labels alone."),
     ] = "change",
     values: Annotated[
         str | None, typer.Option("-b", "--bias-value", help="Energies per element by hand, eV: -93.57,-187.1")

@@ -11,4 +11,13 @@ from deepmd_lite.config.reading import load_config, parse_config
 from deepmd_lite.config.schema import UNIVERSAL, Config
 from deepmd_lite.config.values import ACTIVATIONS, MAX_RCUT, PRECISIONS, SILUT
 
-__all__ = ["ACTIVATIONS", "MAX_RCUT", "PRECISIONS", "SILUT", "UNIVERSAL", "Config", "load_config", "parse_config"]
+__all__ = [
+    "ACTIVATIONS",
+    "MAX_RCUT",
+    "PRECISIONS",
+    "SILUT",
+    "UNIVERSAL",
+    "Config",
+    "load_config",
+    "parse_config",
+]

@@ -166,7 +166,9 @@ class Model(Section):
                 f"{self.sw_rmin}, sw_rmax = {self.sw_rmax}"
             )
         if self.use_srtab != UNIVERSAL and self.type_map is None:
-            raise ValueError("use_srtab: expected a type_map, in the order of the table's columns, found none")
+            raise ValueError(
+                "use_srtab: expected a type_map, in the order of the table's columns, found none"
+            )
         if not self.srtab_add_bias:
             raise ValueError(
                 "srtab_add_bias: expected true, found false: atoms that come close would lose the energy of "

@@ -92,14 +92,10 @@ class Frames:
         found = self._kept.get((s, k))
         if found is None:
             found = self._ready(self.systems[s].read(k, k + 1), 0, s, k)
+            # The first to come stay: in a new order each epoch, those used last are no likelier to come again.
             with self._lock:
-                if (
-                    s,
-                    k,
-                ) not in self._kept and found.nbytes <= self._room:  # the first to come stay, since ...
-                    self._kept[s, k] = (
-                        found  # ... of frames in a new order each epoch, the last used are no likelier
-                    )
+                if (s, k) not in self._kept and found.nbytes <= self._room:
+                    self._kept[s, k] = found
                     self._room -= found.nbytes
         return found
 

@@ -29,7 +29,9 @@ def check_start(config, restart, init_model, finetune):
             "give one of a checkpoint to restart from, a model to start from and a model to fine-tune, not several"
         )
     if not files and "model" not in config.model_fields_set:
-        raise ConfigError("model: expected this section, found none; only a start from a model can do without it")
+        raise ConfigError(
+            "model: expected this section, found none; only a start from a model can do without it"
+        )
     return files[0] if files else None
 
 

@@ -57,7 +57,9 @@ def test_muon_makes_orthogonal_steps(random_model):
     muon, adam = make_optimizer(parse_config(minimal({"type": "Muon"})).optimizer, potential)
     matrices = [p for g in muon.param_groups for p in g["params"]]
     assert all(p.ndim == 2 and min(p.shape) > 1 for p in matrices)
-    assert len(matrices) + sum(len(g["params"]) for g in adam.param_groups) == len(list(potential.parameters()))
+    assert len(matrices) + sum(len(g["params"]) for g in adam.param_groups) == len(
+        list(potential.parameters())
+    )
     w = max(matrices, key=torch.numel)
     before, generator = w.detach().clone(), torch.Generator().manual_seed(0)
     w.grad = torch.randn(w.shape, generator=generator, dtype=w.dtype) * 1e-3
