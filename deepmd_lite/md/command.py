@@ -125,9 +125,8 @@ class Live:
     def start(self, state):
         """Print the titles, and the rows that came before."""
         self._state, self._started = state, (time.perf_counter(), state.step)
-        self.console.print(
-            "  ".join(f"{name:>{width}}" for name, (width, _) in COLUMNS.items()), style="bold"
-        )
+        titles = "  ".join(f"{name:>{width}}" for name, (width, _) in COLUMNS.items())
+        self.console.print(titles, style="bold", soft_wrap=True)
         self.bar.update(self.task, completed=state.step)
         self.bar.start()
         rows, self._rows = self._rows, []
