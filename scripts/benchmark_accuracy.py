@@ -281,7 +281,7 @@ def how_to_repeat():
         "## How to repeat",
         "",
         "Nothing is fetched: get the data from the places named above. extxyz files hold `energy` (eV), `forces`",
-        "(eV/Å) and, for Si, `virial` (eV, positive when compressed). Where there is no file to test on, some of the",
+        "(eV/Å) and, for Si, `virial` (pressures in kbar in truth). Where there is no file to test on, some of the",
         "frames of the other are left out of the training and tested on.",
         "",
         *table(["set", "files"], [[f"`{name}`", words] for name, words in files.items()], "---"),

@@ -33,6 +33,7 @@ from deepmd_lite.jit import jit
 from deepmd_lite.neighbors import cell_list
 
 BINS = 4096  # of the histograms from which quantiles are taken
+MIGRATING = ("coord", "velocity", "image", "id", "atype", "mass", "mobile")  # of a `State`
 IMBALANCE = 1.1  # most atoms of a rank over the mean, from which on boxes are cut anew
 ODD = np.uint64(
     0x9E3779B97F4A7C15
@@ -213,16 +214,17 @@ class Domain:
         owner = np.empty(len(s.id), np.int32)
         _owners(frac, *self.cuts, owner)
         if self.size > 1:
-            order = np.argsort(owner, kind="stable")
-            rows = np.column_stack((s.coord, s.velocity, s.image, s.id, s.atype, s.mass, s.mobile))[order]
-            counts = np.bincount(owner, minlength=self.size)
-            stay = slice(counts[: self.rank].sum(), counts[: self.rank + 1].sum())
-            kept, leaving = rows[stay], np.delete(rows, stay, axis=0)
-            counts[self.rank] = 0
-            rows = np.concatenate((kept, self._alltoall(leaving, counts)))
-            s.coord, s.velocity, s.image = rows[:, :3], rows[:, 3:6], rows[:, 6:9].astype(np.int32)
-            s.id, s.atype = rows[:, 9].astype(np.int64), rows[:, 10].astype(np.int32)
-            s.mass, s.mobile = rows[:, 11:12], rows[:, 12:13]
+            leaving = np.flatnonzero(owner != self.rank)
+            leaving = leaving[np.argsort(owner[leaving], kind="stable")]
+            rows = np.column_stack([getattr(s, name)[leaving] for name in MIGRATING])
+            rows = self._alltoall(rows, np.bincount(owner[leaving], minlength=self.size))
+            stays, column = owner == self.rank, 0
+            for name in MIGRATING:  # one at a time: all of them at once would be the peak of memory
+                kept = getattr(s, name)[stays]
+                width = int(np.prod(kept.shape[1:]))
+                came = rows[:, column : column + width].reshape(len(rows), *kept.shape[1:])
+                setattr(s, name, np.concatenate((kept, came.astype(kept.dtype))))
+                column += width
         self._sort()
         if not np.array_equal(self._checksum(), self._expected):
             found = self._checksum()[0]
@@ -361,7 +363,7 @@ class Domain:
             return
         cube = (s.coord - s.coord.min(axis=0)) // (self.reach / 2)
         order = np.lexsort((s.id, cube[:, 0], cube[:, 1], cube[:, 2]))
-        for name in ("coord", "velocity", "image", "id", "atype", "mass", "mobile"):
+        for name in MIGRATING:
             setattr(s, name, np.ascontiguousarray(getattr(s, name)[order]))
 
     def _checksum(self):
