@@ -174,6 +174,7 @@ class Domain:
 
     def rebuild(self):
         """Exchange, ghosts and neighbors where atoms are now; cuts are moved when ranks have become unequal."""
+        self.table = self.coord = None  # with the new ones they would be the peak of memory
         self.exchange()
         most = np.array(len(self.state.id))
         largest = np.empty_like(most)
