@@ -130,14 +130,6 @@ class Descriptor(nn.Module):
         """D_i, (n, M·M₂), from A_i (n, 4, M)."""
         return (a.mT @ a[..., : self.record.axis_neuron]).flatten(1)
 
-    def descriptor_transposed(self, a, dd):
-        """∂S/∂A (n, 4, M) from ∂S/∂D dd (n, M·M₂); linear in both."""
-        axis = self.record.axis_neuron
-        dd = dd.view(len(a), -1, axis)
-        out = a[..., :axis] @ dd.mT
-        out[..., :axis] += a @ dd
-        return out
-
     def pair_gradient(self, pairs, p, ti):
         """∂E/∂x_ij (n, k, 3) float64, eV/Å, from P_i = ∂E/∂A_i (n, 4, M)."""
         q = pairs.g @ p.mT  # (n, k, 4): ∂E/∂R~ at fixed G

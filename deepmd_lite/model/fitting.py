@@ -41,13 +41,13 @@ class Fitting(nn.Module):
         fparam, aparam : (n, numb_fparam) and (n, numb_aparam) tensors
             Given exactly when the model has them.
         """
-        x = self.inputs(d, fparam, aparam)
+        x = self._inputs(d, fparam, aparam)
         energy = self.nets[ti](x)[:, 0]
         if self.no_vacuum[ti]:
-            energy = energy - self.nets[ti](self.vacuum(x))[:, 0]
+            energy = energy - self.nets[ti](self._vacuum(x))[:, 0]
         return energy.to(torch.float64) + self.bias_atom_e[ti] + self.out_bias[ti]
 
-    def inputs(self, d, fparam=None, aparam=None):
+    def _inputs(self, d, fparam=None, aparam=None):
         """What the net reads, (n, nin): D, and parameters of frame and atom on the scale of their spread."""
         x = [d.to(self.dtype)]
         if self.record.numb_fparam:
@@ -56,7 +56,7 @@ class Fitting(nn.Module):
             x.append(((aparam - self.aparam_avg) * self.aparam_inv_std).to(self.dtype))
         return torch.cat(x, dim=1) if len(x) > 1 else x[0]
 
-    def vacuum(self, x):
+    def _vacuum(self, x):
         """The net's input at D = 0: where atom_ener is given, the energy counts from there."""
         extra = self.record.numb_fparam + self.record.numb_aparam
         zero = torch.zeros_like(x)

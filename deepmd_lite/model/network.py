@@ -104,7 +104,7 @@ class Layer(nn.Module):
     def forward(self, x):
         z = x @ self.w if self.b is None else torch.addmm(self.b, x, self.w)
         y = self.act(z)[0]
-        return self.residual(y if self.idt is None else y * self.idt, x)
+        return self._residual(y if self.idt is None else y * self.idt, x)
 
     def jvp(self, x, dx):
         """The layer at x (n, nin) and its derivative along dx (n, nin): two (n, nout)."""
@@ -113,19 +113,13 @@ class Layer(nn.Module):
         dy = slope * (dx @ self.w)
         if self.idt is not None:
             y, dy = y * self.idt, dy * self.idt
-        return self.residual(y, x), self.residual(dy, dx)
+        return self._residual(y, x), self._residual(dy, dx)
 
-    def residual(self, y, x):
+    def _residual(self, y, x):
         """y with x added as often as it fits: not at all, once or twice."""
         if self.copies == 0:
             return y
         return y + (x if self.copies == 1 else torch.cat((x, x), dim=1))
-
-    def residual_transposed(self, dx, dy):
-        """The derivative by x of what follows, from that through w, dx, and from that by y, dy."""
-        for part in dy.chunk(self.copies, dim=1) if self.copies else ():
-            dx = dx + part
-        return dx
 
 
 class Network(nn.Module):

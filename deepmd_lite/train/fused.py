@@ -14,6 +14,7 @@ to their weights.
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
@@ -42,6 +43,17 @@ def can_fuse(potential):
 @cache
 def _pool(threads):
     return ThreadPoolExecutor(threads)
+
+
+@contextmanager
+def _one_thread_of_torch():
+    """A context for small work: other threads would spin on after theirs, on cores that the kernels need."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class FusedPot:
@@ -196,7 +208,7 @@ class FusedPot:
         """`kernels.Shares`: each thread has as many atoms of each type as the others; and the number of threads."""
         local = batch.atype[batch.row]
         count = np.bincount(local, minlength=self.potential.ntypes)
-        count[list(self.potential.model.atom_exclude_types)] *= 0
+        count[list(self.potential.model.atom_exclude_types)] = 0
         begin = np.searchsorted(np.sort(local), np.arange(self.potential.ntypes))
         nworkers = max(1, min(torch.get_num_threads(), batch.natoms))
         cuts = begin[:, None] + count[:, None] * np.arange(nworkers + 1) // nworkers
@@ -210,13 +222,8 @@ class _Step(torch.autograd.Function):
     def forward(ctx, fused, batch, trained, *_):
         fitting, natoms = fused.potential.fitting, batch.natoms
         fused.turn += 1
-        threads = torch.get_num_threads()
-        torch.set_num_threads(
-            1
-        )  # more would spin for milliseconds after their work, where the kernels need the cores
-        with torch.enable_grad():
+        with _one_thread_of_torch(), torch.enable_grad():
             tables = fused.tables()
-        torch.set_num_threads(threads)
         rows = torch.cat(tables).detach().numpy()
         potential = kernels.Potential(fused._geometry, rows, fused._fitting, fused._vacuum)
         frames, (shares, nworkers) = fused.frames(batch), fused.shares(batch)
@@ -236,7 +243,8 @@ class _Step(torch.autograd.Function):
         fused.run(fused._forward, nworkers, potential, frames, shares, results)
         if results.outside.any():
             raise DomainError(
-                f"expected no atoms closer than {fused.closest:.4g} Å, found {results.outside.sum()} pairs"
+                f"expected no atoms closer than {fused.closest:.4g} Å, found {results.outside.sum()} pairs; make the "
+                "FusedPot with the shortest distance of all frames"
             )
         counted = np.ones(fused.potential.ntypes)
         counted[list(fused.potential.model.atom_exclude_types)] = 0

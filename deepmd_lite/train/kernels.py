@@ -62,9 +62,9 @@ class Gradients(NamedTuple):
 
 
 @numba.njit
-def rows(t, worker, potential, shares):
+def _rows(t, worker, vacuum, cuts):
     """Rows of the fitting net for a worker's atoms of type t: two for each where energies count from D = 0."""
-    return (shares.cuts[t, worker + 1] - shares.cuts[t, worker]) * (2 if potential.vacuum[t] else 1)
+    return (cuts[t, worker + 1] - cuts[t, worker]) * (2 if vacuum[t] else 1)
 
 
 @jit()
@@ -74,7 +74,7 @@ def sizes(layers, vacuum, cuts):
     for worker in range(cuts.shape[1] - 1):
         total = 0
         for t in range(len(cuts)):
-            n = (cuts[t, worker + 1] - cuts[t, worker]) * (2 if vacuum[t] else 1)
+            n = _rows(t, worker, vacuum, cuts)
             total += layout(layers[t], n)[1]
             spare = max(spare, n * layers[t, :, :2].max())
         space = max(space, total)
@@ -124,7 +124,7 @@ def _forward(worker, potential, frames, shares, results):
     slopes = np.empty((4, width), dtype)
     for t in range(len(layers)):
         atoms = shares.order[shares.cuts[t, worker] : shares.cuts[t, worker + 1]]
-        n = rows(t, worker, potential, shares)
+        n = _rows(t, worker, potential.vacuum, shares.cuts)
         table, size = layout(layers[t], n)
         space, energy = results.space[worker, begin : begin + size], np.empty(n, dtype)
         begin += size
@@ -162,17 +162,15 @@ def _backward(worker, potential, frames, shares, results, gradients):
     gradients.tables[worker], gradients.fitting[worker] = 0, 0
     for t in range(len(layers)):
         atoms = shares.order[shares.cuts[t, worker] : shares.cuts[t, worker + 1]]
-        n = rows(t, worker, potential, shares)
+        n = _rows(t, worker, potential.vacuum, shares.cuts)
         table, size = layout(layers[t], n)
         space = results.space[worker, begin : begin + size]
         begin += size
         if n == 0:
             continue
         nin = layers[t, 0, 0]
-        dx, slopes = (
-            block(space, table[0, INPUT] + n * nin, n, nin),
-            block(space, table[-1, GRADIENT], n, nin),
-        )
+        dx = block(space, table[0, INPUT] + n * nin, n, nin)
+        slopes = block(space, table[-1, GRADIENT], n, nin)
         weight, turned = np.empty(n, dtype), results.turned
         for k in range(n):
             i = atoms[k % len(atoms)]

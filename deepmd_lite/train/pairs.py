@@ -23,20 +23,13 @@ import numba
 import numpy as np
 
 BEFORE, AFTER = 2, 3  # knots used on either side of the interval that x is in
-HALF_WAY = [
-    -9 / 1920,
-    125 / 1920,
-    -2250 / 1920,
-    2250 / 1920,
-    -125 / 1920,
-    9 / 1920,
-]  # weights of a derivative
+# Weights of six knots for h times the derivative half way between the third and the fourth.
+HALF_WAY = np.array([-9, 125, -2250, 2250, -125, 9]) / 1920
 
 # rows of `Work.v`: R~ (4), x_ij (3), r², x on the scale of knots, s'/r, t, t'/r, w (6), w' (6)
 ROW, VEC, RR, PLACE, DS, TT, DT, WEIGHT, DWEIGHT, ROWS = 0, 4, 7, 8, 9, 10, 11, 12, 18, 24
-KNOT, OTHER, NET = range(
-    3
-)  # rows of its integers: first of six knots over all nets; atom that j is an image of
+# rows of `Work.k`: the first of six knots, counted over all nets; the atom that j is an image of; the net
+KNOT, OTHER, NET = range(3)
 
 
 class Geometry(NamedTuple):
@@ -47,9 +40,7 @@ class Geometry(NamedTuple):
     inverse_std: np.ndarray  # (ntypes, 2) T: of s and of the other three columns
     sel: np.ndarray  # (ntypes,) T
     axis: np.ndarray  # (1,) int64: M₂
-    net: (
-        np.ndarray
-    )  # (ntypes, ntypes) int64: embedding net of neighbors tj of ti; -1: they do not see each other
+    net: np.ndarray  # (ntypes, ntypes) int64: embedding net of (ti, tj); -1: they do not see each other
     empty: np.ndarray  # (ntypes, ntypes) int64: the same for empty slots
     start: np.ndarray  # (nnets,) T: x_0
     shift: np.ndarray  # (nnets,) T: δ

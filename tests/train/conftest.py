@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from deepmd_lite import write_system
 from deepmd_lite.frames.store import System
@@ -84,3 +85,12 @@ def write_input(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def one_thread():
+    """Sums in one order: what is bitwise the same is so on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

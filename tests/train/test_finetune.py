@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from deepmd_lite import DeepPot, read_model, read_systems, write_system
@@ -24,12 +23,7 @@ ELEMENTS = ("O", "H", "C")
 NEW = ("O", "H", "C", "N")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def crystal(ntypes, seed=0):

@@ -18,13 +18,7 @@ from deepmd_lite.train.init import write_input as init_input
 from deepmd_lite.train.lcurve import read_lcurve
 from deepmd_lite.train.trainer import Trainer
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def weights(path):
