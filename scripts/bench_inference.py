@@ -24,9 +24,10 @@ from ase import Atoms
 
 from deepmd_lite import DP, read_model, read_systems
 from deepmd_lite.engine import kernels
-from deepmd_lite.engine.compiled import CompiledPot, one_thread_of_blas
+from deepmd_lite.engine.compiled import CompiledPot
 from deepmd_lite.engine.network import energy_and_gradient, workspace
 from deepmd_lite.neighbors import NeighborList
+from deepmd_lite.workers import one_thread_of_blas
 
 WATER = Path(__file__).parents[1] / "data" / "water_pbe.h5#/300K"
 THEIRS = """

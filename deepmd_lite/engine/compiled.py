@@ -4,14 +4,8 @@ What is fixed by the weights alone is worked out here once, in float64: tables o
 of empty slots, the first layer of the fitting net for the symmetric half of D.
 """
 
-import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-
 import numba
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from deepmd_lite import model_file
 from deepmd_lite.box import extend
@@ -22,39 +16,10 @@ from deepmd_lite.engine.tables import CLOSEST, NEAREST, TableError, tabulate
 from deepmd_lite.errors import ConfigError
 from deepmd_lite.model_file import Layer
 from deepmd_lite.neighbors import cell_list
+from deepmd_lite.workers import run_on_threads
 
 BLOCK = 192  # atoms of one type whose fitting nets are one matrix product
 TOLERANCE = {"float64": TableError(3e-11, 3e-9), "float32": TableError(1e-7, 1e-5)}
-
-
-@cache
-def _pool(threads):
-    """The threads beside the calling one; kernels run without Python's lock."""
-    return ThreadPoolExecutor(threads)
-
-
-class _OneThreadOfBlas:
-    """A context in which BLAS has one thread, since each worker does its own products; nests over threads."""
-
-    def __init__(self):
-        self._controller, self._lock, self._depth = None, threading.Lock(), 0
-
-    def __enter__(self):
-        with self._lock:
-            self._controller = self._controller or ThreadpoolController().select(user_api="blas")
-            if self._depth == 0:
-                self._limit = self._controller.limit(limits=1)
-            self._depth += 1
-
-    def __exit__(self, *_):
-        with self._lock:
-            self._depth -= 1
-            if self._depth == 0:
-                self._limit.restore_original_limits()
-
-
-one_thread_of_blas = _OneThreadOfBlas()
-os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not live on in a forked process
 
 
 class CompiledPot:
@@ -170,11 +135,7 @@ class CompiledPot:
             frame = frame._replace(weight=np.ones(nloc))
             kernel = shortrange.blended(kernel, self._shortrange, below)
         share = (self._potential, frame, order, blocks, sums)
-        with one_thread_of_blas:
-            others = [_pool(nworkers - 1).submit(kernel, worker, *share) for worker in range(1, nworkers)]
-            kernel(0, *share)
-            for other in others:
-                other.result()
+        run_on_threads(kernel, nworkers, *share)
         rr, i, j = min(sums.closest.tolist())
         if rr < MIN_DISTANCE**2:
             refuse_overlap(frame.coord, int(i), int(j), frame.owner if names is None else names)

@@ -13,19 +13,17 @@ to their weights.
 """
 
 import copy
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
 
 import numpy as np
 import torch
 
 from deepmd_lite.contract import Prediction
-from deepmd_lite.engine.compiled import one_thread_of_blas
 from deepmd_lite.engine.network import flatten
 from deepmd_lite.errors import DomainError
 from deepmd_lite.model.descriptor import radial
 from deepmd_lite.train import kernels, pairs
+from deepmd_lite.workers import run_on_threads
 
 SMOOTH = ("tanh", "sigmoid", "softplus", "silu", "gelu", "gelu_tf", "none", "linear")  # can be interpolated
 KNOTS, MOST_KNOTS = 256, 2**14
@@ -38,11 +36,6 @@ def can_fuse(potential):
     names = {layer.act_name.lower() for net in descriptor.nets for layer in net.layers}
     alike = descriptor.dtype == potential.fitting.dtype and potential.shortrange is None
     return descriptor.davg.device.type == "cpu" and names <= set(SMOOTH) and alike
-
-
-@cache
-def _pool(threads):
-    return ThreadPoolExecutor(threads)
 
 
 @contextmanager
@@ -177,14 +170,6 @@ class FusedPot:
         nothing = torch.zeros(self.nknots, d.record.neuron[-1], dtype=self.dtype)
         return [net(x) if used else nothing for net, x, used in zip(d.nets, self._x, self._used)]
 
-    def run(self, kernel, nworkers, *arguments):
-        """One kernel by all threads, each with its share of the atoms."""
-        with one_thread_of_blas:
-            others = [_pool(nworkers - 1).submit(kernel, k, *arguments) for k in range(1, nworkers)]
-            kernel(0, *arguments)
-            for other in others:
-                other.result()
-
     def frames(self, batch):
         """`pairs.Frames` of a batch."""
         fitting, columns = self.potential.fitting, [np.zeros((batch.natoms, 0))]
@@ -240,7 +225,7 @@ class _Step(torch.autograd.Function):
             spare=fused.buffer("spare", nworkers, 2, spare),
             turned=fused.buffer("turned", *per_atom),
         )
-        fused.run(fused._forward, nworkers, potential, frames, shares, results)
+        run_on_threads(fused._forward, nworkers, potential, frames, shares, results)
         if results.outside.any():
             raise DomainError(
                 f"expected no atoms closer than {fused.closest:.4g} Å, found {results.outside.sum()} pairs; make the "
@@ -272,7 +257,7 @@ class _Step(torch.autograd.Function):
             tables=fused.buffer("tables", nworkers, *potential.tables.shape),
             fitting=fused.buffer("fitting", nworkers, len(potential.fitting.weights)),
         )
-        fused.run(fused._backward, nworkers, potential, *state, gradients)
+        run_on_threads(fused._backward, nworkers, potential, *state, gradients)
         flat = torch.from_numpy(gradients.fitting).sum(0)
         found = {p: flat[place : place + p.numel()].view_as(p) for p, place in fused._parts}
         of_knots = torch.from_numpy(gradients.tables).sum(0).split(fused.nknots)
