@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.ticker import AutoMinorLocator, MaxNLocator
 
-from deepmd_lite.evaluate.plots import COLORS, FAINT, INK, TEXT_BOX, _picture
+from deepmd_lite.evaluate.plots import COLORS, FAINT, INK, TEXT_BOX, picture
 
 TALL = 3.0  # times the height of all that follows: a peak that is cut off, so that the rest can be seen
 LEGEND = {"loc": "best", "frameon": True, "facecolor": "white", "edgecolor": "none", "framealpha": 0.8}
@@ -30,7 +30,7 @@ def draw_rdf(rdf, path):
     nrows = -(-count // ncols)
     size = (6.4, 4.0) if count == 1 else (4.4, 3.3)
     reach = max(p.r[p.g > 0][-1] for p in rdf.pairs)
-    with _picture(path, ncols=ncols, nrows=nrows, size=size) as axes:
+    with picture(path, ncols=ncols, nrows=nrows, size=size) as axes:
         for k, (ax, p, color) in enumerate(zip(axes.flat, rdf.pairs, cycle(COLORS))):
             right = _shell_panel(ax, p, color)
             ax.set_xlim(0, min(p.r[-1], 1.1 * reach))
@@ -99,7 +99,7 @@ def draw_msd(displacement, path):
     lag = displacement.lag
     end = min(2.0 * max(d.end for d in displacement.diffusion.values()), lag[-1])
     shown = lag <= end
-    with _picture(path, ncols=2, size=(5.0, 4.0)) as axes:
+    with picture(path, ncols=2, size=(5.0, 4.0)) as axes:
         linear, logarithmic = axes[0]
         for (element, msd), color in zip(displacement.msd.items(), cycle(COLORS)):
             d = displacement.diffusion[element]
@@ -151,7 +151,7 @@ def draw_vacf(vibrations, path):
     """
     nu, total = vibrations.frequency, sum(vibrations.spectrum.values())
     edge = nu[np.searchsorted(np.cumsum(total) / total.sum(), EDGE)]
-    with _picture(path, nrows=2, size=(7.2, 3.3)) as axes:
+    with picture(path, nrows=2, size=(7.2, 3.3)) as axes:
         upper, lower = axes[:, 0]
         for (element, c), color in zip(vibrations.correlation.items(), cycle(COLORS)):
             if c[0] > 0:

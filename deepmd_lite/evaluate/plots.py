@@ -71,7 +71,7 @@ def check_picture(path):
 
 
 @contextmanager
-def _picture(path, ncols=1, nrows=1, size=(4.6, 4.2), **options):
+def picture(path, ncols=1, nrows=1, size=(4.6, 4.2), **options):
     """A figure in the common style, written when the block ends; yields the axes."""
     check_picture(path)
     with matplotlib.rc_context(STYLE):
@@ -99,7 +99,7 @@ def parity(predictions, path):
     a panel. Crowded panels show the density of points.
     """
     labels = [label for label in PANELS if any(len(p.against(label)[0]) for p in predictions)]
-    with _picture(path, ncols=len(labels)) as axes:
+    with picture(path, ncols=len(labels)) as axes:
         for ax, label in zip(axes[0], labels):
             title, name, scale, per_atom = PANELS[label]
             x, y = _pairs(predictions, label, per_atom)
@@ -180,7 +180,7 @@ def learning_curve(curves, path):
     tables = {name: read_lcurve(source) for name, source in curves.items()}
     units = {"e": ("Energy", "meV/atom"), "f": ("Force", "meV/Å"), "v": ("Virial", "meV/atom")}
     terms = [k for k in units if any(_errors(table, k) for table in tables.values())]
-    with _picture(path, ncols=len(terms) + 1, size=(4.4, 3.8)) as axes:
+    with picture(path, ncols=len(terms) + 1, size=(4.4, 3.8)) as axes:
         for ax, term in zip(axes[0], terms):
             colors = iter(COLORS)
             for name, table in tables.items():
@@ -245,7 +245,7 @@ def energy_against_time(time, total, potential, temperature, path, *, natoms, ti
         (potential, COLORS[1], "potential energy − mean\n(meV/atom)", f"σ {potential.std():.3g} meV/atom"),
         (temperature, COLORS[2], "temperature (K)", f"mean {temperature.mean():.1f} K"),
     ]
-    with _picture(path, nrows=3, size=(7.2, 2.1), sharex=True) as axes:
+    with picture(path, nrows=3, size=(7.2, 2.1), sharex=True) as axes:
         for ax, (values, color, ylabel, text) in zip(axes[:, 0], rows):
             ax.plot(time, values, color=color, linewidth=0.6)
             ax.set(ylabel=ylabel, xlim=(time[0], time[-1]))
@@ -275,7 +275,7 @@ def radial_distributions(curves, path, *, title="", crystal_like=True):
     -------
     Path
     """
-    with _picture(path, size=(6.4, 4.0)) as axes:
+    with picture(path, size=(6.4, 4.0)) as axes:
         ax = axes[0, 0]
         for (name, (r, g)), color in zip(curves.items(), COLORS):
             ax.plot(r, g, color=color, label=name)
