@@ -12,7 +12,8 @@ knots are dense only where a trained net is sharp. Forces are the exact derivati
 they conserve energy whatever the tolerance.
 
 What a table cannot give is left to the net itself: pairs closer than `NEAREST`, and parts that still miss the
-tolerance after `DEEPEST` halvings (kinks of relu). They are marked, and never extrapolated or smoothed over.
+tolerance after `DEEPEST` halvings, or after `DEEP` ones where these are few (kinks of relu, which no cubic follows).
+They are marked, and never extrapolated or smoothed over.
 
 Knots in s, unlike in r, put most pairs, which are far from each other, into few intervals: those stay in the cache.
 """
@@ -26,7 +27,8 @@ from deepmd_lite.engine.network import jvp
 NEAREST = 0.75  # times the closest pair of the training data: where tables end
 CLOSEST = 0.9  # Å, in place of that distance where a model does not know it
 INTERVALS = 64  # of each net, before they are cut
-DEEPEST = 9  # halvings of an interval
+DEEP, DEEPEST = 9, 12  # halvings of an interval: of one with `FEW` parts that miss the tolerance, of any
+FEW = 0.05
 CHECKS = (0.5, 0.5 - 3**0.5 / 6, 0.5 + 3**0.5 / 6)  # u
 
 
@@ -105,6 +107,7 @@ def _refined(layers, weights, low, high, tolerance):
         errors = np.reshape(errors, (2, len(pending), n))
         missed = (errors > np.reshape(tolerance, (2, 1, 1))).any(axis=0)
         done = ~missed.any(axis=1) | (halvings == DEEPEST)
+        done |= (halvings >= DEEP) & (missed.mean(axis=1) < FEW)
         for k in np.flatnonzero(done):
             found[pending[k]] = c.reshape(len(pending), n, 4, -1)[k], missed[k]
         worst = np.maximum(worst, errors[:, done][:, ~missed[done]].max(axis=1, initial=0.0))
