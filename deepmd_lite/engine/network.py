@@ -109,13 +109,13 @@ def workspace(layers, n, dtype):
 
 
 @numba.njit
-def energy_and_gradient(x, layers, weights, energy, slopes, values):
-    """A fitting net of rows x (n, nin): fills ``energy`` (n,) and puts dE/dx into x.
+def forward(x, layers, weights, slopes, values):
+    """The last layer's output for rows x (n, nin), and where in ``slopes`` those of each layer begin.
 
     ``slopes`` and ``values`` are a `workspace`.
     """
     n, nlayers = len(x), len(layers)
-    place = np.zeros(nlayers + 1, np.int64)  # of the slopes of each layer
+    place = np.zeros(nlayers + 1, np.int64)
     place[1:] = n * np.cumsum(layers[:, 1])
     value = x
     for k in range(nlayers):
@@ -124,6 +124,17 @@ def energy_and_gradient(x, layers, weights, energy, slopes, values):
         _layer(value, layers[k], weights, y, slopes[place[k] : place[k + 1]].reshape(n, nout))
         _add_residual(value, layers[k, 5], y)
         value = y
+    return value, place
+
+
+@numba.njit
+def energy_and_gradient(x, layers, weights, energy, slopes, values):
+    """A fitting net of rows x (n, nin): fills ``energy`` (n,) and puts dE/dx into x.
+
+    ``slopes`` and ``values`` are a `workspace`.
+    """
+    n, nlayers = len(x), len(layers)
+    value, place = forward(x, layers, weights, slopes, values)
     energy[:] = value[:, 0]
     gradient = value
     gradient[:] = 1

@@ -1,4 +1,4 @@
-"""How far several models disagree: ``dplite model-devi``, in the columns of DeePMD-kit's model_devi.out.
+"""How uncertain predictions are: ``dplite model-devi``, in the columns of DeePMD-kit's model_devi.out.
 
 With a mean ⟨·⟩ over models, for an atom i, a virial component ab and N atoms (Zeng et al., J. Chem. Phys.
 159, 054801 (2023), model deviation)::
@@ -6,6 +6,9 @@ With a mean ⟨·⟩ over models, for an atom i, a virial component ab and N ato
     devi_f_i  = sqrt(⟨|F_i - ⟨F_i⟩|²⟩)          max, min, mean over atoms           eV/Å
     devi_v_ab = sqrt(⟨(Ξ_ab - ⟨Ξ_ab⟩)²⟩) / N    max, min, root mean square over ab  eV/atom
     devi_e    = sqrt(⟨(E - ⟨E⟩)²⟩) / N                                              eV/atom
+
+One model will do if its file holds the covariance of its last layer (``dplite refit``): standard deviations σ by that
+covariance (last_layer.py) then stand for the root mean squares over models, devi_f_i = sqrt(σ_x² + σ_y² + σ_z²).
 
 Relative: devi_f_i / (|⟨F_i⟩| + level) and devi_v_ab / (|⟨Ξ⟩|/N + level). With ``real_error`` the reference
 takes the place of the mean over models.
@@ -19,6 +22,7 @@ from rich.table import Table
 
 from deepmd_lite.backends import load_potential
 from deepmd_lite.errors import ConfigError
+from deepmd_lite.evaluate.last_layer import LastLayer
 from deepmd_lite.evaluate.predict import predict
 from deepmd_lite.frames.store import read_systems
 from deepmd_lite.md.forces import COLUMNS
@@ -26,7 +30,7 @@ from deepmd_lite.md.forces import COLUMNS
 
 @dataclass(frozen=True)
 class Deviation:
-    """Deviation of several models on one system.
+    """Deviation of several models, or of one by its posterior, on one system.
 
     Attributes
     ----------
@@ -45,7 +49,7 @@ class Deviation:
 
 @dataclass(frozen=True)
 class Deviations:
-    """Deviation of several models on several systems."""
+    """The same on several systems."""
 
     systems: list[Deviation]
 
@@ -90,12 +94,12 @@ def model_deviation(
     backend="numba",
     precision="float64",
 ):
-    """Deviation of several models on frames.
+    """Deviation of several models, or of one by its posterior, on frames.
 
     Parameters
     ----------
     models : sequence of str or Path
-        Two or more ``.dp`` files with one type_map; one is enough for `real_error`.
+        ``.dp`` files with one type_map. One is enough for `real_error`, or if it holds a posterior.
     systems : str, Path or sequence of them
         Frames, as for `read_systems`.
     frequency : int
@@ -114,13 +118,13 @@ def model_deviation(
     Raises
     ------
     ConfigError
-        Too few models, models with different type_maps, or a negative level.
+        One model without a posterior, models with different type_maps, or a negative level.
     ModelFileError, DataError
         If a model or the frames cannot be used.
     """
     models = [models] if isinstance(models, str | Path) else list(models)
-    if len(models) < (1 if real_error else 2):
-        raise ConfigError(f"model deviation: expected two or more models, found {len(models)}")
+    if not models:
+        raise ConfigError("model deviation: expected models, found none")
     for name, level in (("relative", relative), ("relative_v", relative_v)):
         if level is not None and not level >= 0:
             raise ConfigError(f"{name} = {level}: expected a level of 0 or more")
@@ -132,15 +136,27 @@ def model_deviation(
                 f"{path}: expected the type_map {list(type_map)} of {models[0]}, "
                 f"found {list(potential.type_map)}"
             )
+    posterior = _posterior(potentials[0], models[0]) if len(models) == 1 and not real_error else None
     found = []
     for system in read_systems(systems, type_map):
         predictions = [predict(potential, system) for potential in potentials]
-        columns, atoms = deviation(predictions, real_error, relative, relative_v)
+        std = posterior.std([system])[0] if posterior else None
+        columns, atoms = deviation(predictions, real_error, relative, relative_v, std)
         found.append(Deviation(system.name, frequency * np.arange(system.nframes), columns, atoms))
     return Deviations(found)
 
 
-def deviation(predictions, real_error=False, relative=None, relative_v=None):
+def _posterior(potential, path):
+    """The `LastLayer` of a model that holds a posterior; ConfigError without."""
+    if potential.model.posterior is None:
+        raise ConfigError(
+            "model deviation: expected two or more models, or one that holds the covariance of its last layer, "
+            f"found {path} without: put it there with dplite refit {path} -s FRAMES --keep-weights -o {path}"
+        )
+    return LastLayer(potential.model)
+
+
+def deviation(predictions, real_error=False, relative=None, relative_v=None, std=None):
     """Deviation of several predictions of one system.
 
     Parameters
@@ -148,6 +164,8 @@ def deviation(predictions, real_error=False, relative=None, relative_v=None):
     predictions : list of Predictions
     real_error, relative, relative_v
         As for `model_deviation`.
+    std : last_layer.Values, optional
+        Standard deviations of the only prediction.
 
     Returns
     -------
@@ -160,7 +178,11 @@ def deviation(predictions, real_error=False, relative=None, relative_v=None):
         scale = 1 if key == "force" else system.natoms
         values[key] = np.stack([getattr(p, key) for p in predictions]) / scale
         center[key] = _labels(system, key) / scale if real_error else values[key].mean(axis=0)
-    spread = {key: ((values[key] - center[key]) ** 2).mean(axis=0) for key in values}  # mean over models
+    if std is None:
+        spread = {key: ((values[key] - center[key]) ** 2).mean(axis=0) for key in values}  # mean over models
+    else:
+        scale = {"energy": system.natoms, "force": 1, "virial": system.natoms}
+        spread = {key: (getattr(std, key) / scale[key]) ** 2 for key in values}
     f = np.sqrt(spread["force"].sum(axis=-1))  # (nframes, natoms)
     v = np.sqrt(spread["virial"]).reshape(-1, 9)
     if relative is not None:

@@ -70,6 +70,7 @@ def show(path):
         ("atom parameters", f.numb_aparam and str(f.numb_aparam)),
         ("pair table", model.shortrange and _shortrange(model.shortrange)),
         ("lone atoms", f.atom_ener and "net(0) is subtracted (atom_ener)"),
+        ("uncertainty", model.posterior and "covariance of the last layer, by dplite refit"),
         ("closest pair in training", model.min_nbor_dist and f"{model.min_nbor_dist:.4g} Å"),
         ("trained by", "input" in model.metadata and "deepmd_lite; the file holds its input"),
         ("file", f"{Path(path).stat().st_size / 1e6:.2f} MB"),

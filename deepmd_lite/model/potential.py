@@ -48,6 +48,7 @@ class DeepPot(nn.Module):
         """The model as plain arrays, with the present weights."""
         out_bias = self.fitting.out_bias.cpu().numpy().copy()
         parts = {"descriptor": self.descriptor.to_record(), "fitting": self.fitting.to_record()}
+        parts["posterior"] = None  # it was that of other weights
         return self.model.__class__(**{**vars(self.model), **parts, "out_bias": out_bias})
 
     @property
@@ -113,11 +114,7 @@ class DeepPot(nn.Module):
 
     def _type(self, batch, ti, centers, slots):
         """E_i of the centers, and per neighbor type (owner of the neighbors, x_ij, ∂E/∂x_ij)."""
-        origin = batch.coord[centers][:, None]
-        neighbors = []
-        for tj, s in enumerate(slots):
-            skip = s.shape[1] == 0 or (ti, tj) in self.excluded or (ti, tj) in self.descriptor.excluded
-            neighbors.append(None if skip else self.descriptor.pairs(batch.coord[s] - origin, s < 0, ti, tj))
+        origin, neighbors = batch.coord[centers][:, None], self._neighbors(batch, ti, centers, slots)
         a = self.descriptor.gather(neighbors, ti, len(centers))
         training = torch.is_grad_enabled()
         with torch.enable_grad():
@@ -145,6 +142,22 @@ class DeepPot(nn.Module):
         energy, share, more = self.shortrange(energy - bias, vec, index < 0, ti, torch.cat(types))
         gradients = [(owner, x, share[:, None, None] * gradient) for owner, x, gradient in gradients]
         return energy + bias, [*gradients, (batch.owner[index].flatten(), vec, more)]
+
+    def descriptors(self, batch):
+        """D of the atoms of each type of a batch: list of (n, M·M₂)."""
+        found = []
+        for ti, (centers, slots) in enumerate(zip(batch.centers, batch.slots)):
+            neighbors = self._neighbors(batch, ti, centers, slots)
+            found.append(self.descriptor.descriptor(self.descriptor.gather(neighbors, ti, len(centers))))
+        return found
+
+    def _neighbors(self, batch, ti, centers, slots):
+        """`descriptor.Pairs` of centers ti by the type of their neighbors; None where there are none to be seen."""
+        origin, neighbors = batch.coord[centers][:, None], []
+        for tj, s in enumerate(slots):
+            skip = s.shape[1] == 0 or (ti, tj) in self.excluded or (ti, tj) in self.descriptor.excluded
+            neighbors.append(None if skip else self.descriptor.pairs(batch.coord[s] - origin, s < 0, ti, tj))
+        return neighbors
 
     def _energy(self, batch, a, ti, atoms):
         fparam = None if batch.fparam is None else batch.fparam[batch.frame[atoms]]

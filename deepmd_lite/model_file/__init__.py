@@ -6,14 +6,14 @@ names under its keys ``@variables``. It holds no code. ``dp convert-backend mode
 file for LAMMPS.
 
 ==========  ==========================================================================
-``arrays``  what a model is: `Model`, `Descriptor`, `Fitting`, `Layer`, `ShortRange`
+``arrays``  what a model is: `Model`, `Descriptor`, `Fitting`, `Layer`, `ShortRange`, `Posterior`
 ``check``   what must hold between its parts, when read and before it is written
 ``reader``  from a file that is believed in nothing
 ``writer``  to the oldest versions of the format that DeePMD-kit 3.x reads
 ==========  ==========================================================================
 """
 
-from deepmd_lite.model_file.arrays import Descriptor, Fitting, Layer, Model, ShortRange
+from deepmd_lite.model_file.arrays import Descriptor, Fitting, Layer, Model, Posterior, ShortRange
 from deepmd_lite.model_file.check import check_model
 from deepmd_lite.model_file.reader import read_model
 from deepmd_lite.model_file.writer import write_model
@@ -23,6 +23,7 @@ __all__ = [
     "Fitting",
     "Layer",
     "Model",
+    "Posterior",
     "ShortRange",
     "check_model",
     "read_model",

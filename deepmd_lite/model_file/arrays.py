@@ -123,6 +123,25 @@ class ShortRange:
 
 
 @dataclass(eq=False)
+class Posterior:
+    """How uncertain the last layer of the fitting nets is, after a fit to frames (evaluate/last_layer.py).
+
+    Its coefficients c are (w, b) of each type in turn, K = ntypes (H + 1) numbers for H neurons before it. An energy
+    φ · c then has the standard deviation scale |Lᵀ φ|.
+
+    Attributes
+    ----------
+    factor : (K, K) float64
+        L, with L Lᵀ the covariance of c up to a factor.
+    scale : (3,) float64
+        That factor for energies, forces and virials: what makes 90 % intervals cover 90 %.
+    """
+
+    factor: np.ndarray
+    scale: np.ndarray
+
+
+@dataclass(eq=False)
 class Model:
     """All of a Deep Potential energy model as plain values.
 
@@ -142,6 +161,8 @@ class Model:
         Provenance by deepmd_lite, JSON values only.
     shortrange : ShortRange or None
         Where it is given, `out_bias` stays outside of the blend, and the energy of `fitting` with its bias is inside.
+    posterior : Posterior or None
+        Belongs to these weights: whoever changes hidden ones drops it.
     """
 
     type_map: tuple[str, ...]
@@ -155,3 +176,4 @@ class Model:
     definition: dict = field(default_factory=dict)
     metadata: dict = field(default_factory=dict)
     shortrange: ShortRange | None = None
+    posterior: Posterior | None = None

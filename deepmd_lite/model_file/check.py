@@ -33,6 +33,14 @@ def check_model(model: Model) -> None:
     _check_exclusions(model.descriptor, ntypes)
     if model.shortrange is not None:
         check_shortrange(model.shortrange, model.descriptor.rcut, ntypes)
+    if model.posterior is not None:
+        size = ntypes * (len(model.fitting.nets[0][-1].w) + 1)
+        _check_array("last_layer/factor", model.posterior.factor, (size, size))
+        _check_array("last_layer/scale", model.posterior.scale, (3,))
+        if np.any(model.posterior.scale <= 0):
+            raise ModelFileError(
+                f"last_layer/scale: expected positive numbers, found {model.posterior.scale}"
+            )
     excluded = [t for pair in model.pair_exclude_types for t in pair] + list(model.atom_exclude_types)
     if any(not 0 <= t < ntypes for t in excluded):
         raise ModelFileError(f"excluded types: expected 0 to {ntypes - 1}, found {excluded!r:.60}")

@@ -18,7 +18,7 @@ from deepmd_lite import strict_json
 from deepmd_lite.config import PRECISIONS
 from deepmd_lite.errors import ModelFileError
 from deepmd_lite.hdf5_guard import open_guarded
-from deepmd_lite.model_file.arrays import DTYPES, Descriptor, Fitting, Layer, Model, ShortRange
+from deepmd_lite.model_file.arrays import DTYPES, Descriptor, Fitting, Layer, Model, Posterior, ShortRange
 from deepmd_lite.model_file.check import check_model
 
 OTHER_FORMATS = set(".pb .pth .pt .pt2 .pte .savedmodel .hlo .jax .json .yaml .yml".split())
@@ -51,7 +51,9 @@ def read_model(path) -> Model:
     try:
         with open_guarded(path, ModelFileError) as root:
             tree = _parse(root.text_attribute("json"))
-            model = _read_tree(tree, _Variables(root, path.stat().st_size))
+            variables = _Variables(root, path.stat().st_size)
+            model = _read_tree(tree, variables)
+            model.posterior = _read_posterior(root, variables.left)
         check_model(model)
     except ModelFileError as error:
         message = str(error)
@@ -225,6 +227,19 @@ def _read_tree(tree: dict, variables: _Variables) -> Model:
         definition=definition if isinstance(definition, dict) else {},
         metadata=metadata if isinstance(metadata, dict) else {},
     )
+
+
+def _read_posterior(root, left: int) -> Posterior | None:
+    """What ``dplite refit`` puts into the group ``/last_layer``."""
+    if "last_layer" not in root:
+        return None
+    group, arrays = root.group("last_layer"), {}
+    for name in ("factor", "scale"):
+        values = group.array(name, max_bytes=left)
+        if values.dtype != np.float64:
+            raise ModelFileError(f"last_layer/{name}: expected float64, found {values.dtype}")
+        arrays[name] = values
+    return Posterior(**arrays)
 
 
 def _sub_model(whole: _Node, k: int, kind: str, type_map: tuple[str, ...]) -> _Node:

@@ -2,6 +2,7 @@
 
 Versions written: Model 2, Descriptor 2, EmbeddingNetwork 2, Fitting 2, FittingNetwork 1, NetworkCollection 1,
 Layer 1, PairTab 1; the oldest ones, so that every DeePMD-kit 3.x reads the file.
+DeePMD-kit ignores groups: ``/training`` of a checkpoint, ``/last_layer`` of a model with a `Posterior`.
 """
 
 from __future__ import annotations
@@ -49,6 +50,9 @@ def write_model(path, model: Model, training: dict | None = None) -> None:
     with h5py.File(image, "w") as file:
         tree = _store(_tree(model), file)
         file.attrs["json"] = json.dumps(tree, separators=(",", ":"), allow_nan=False)
+        if model.posterior is not None:
+            for name, array in vars(model.posterior).items():
+                file[f"last_layer/{name}"] = array
         for name, array in (training or {}).items():
             file[f"training/{name}"] = array
     _replace(path, image.getbuffer())
