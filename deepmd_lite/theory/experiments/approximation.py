@@ -238,7 +238,7 @@ def curse(full, rng):
         ax.loglog(dims, average, "o", color="C2", label="Monte Carlo: error in samples")
         ax.axhline(0.5, color="C2", lw=1, label="1/2")
         ax.set(xlabel="dimension d", ylabel="exponent p of m^-p", xticks=dims, xticklabels=dims)
-        ax.set_title("The curse: exponents that fall as 1/d, and one that does not")
+        ax.set_title("Exponents that fall as 1/d, and one that does not")
         ax.legend(fontsize="small")
 
     return Outcome(checks, draw)

@@ -109,7 +109,7 @@ def lipschitz_ball(full, rng):
         ax.set_xscale("log", base=2)
         ax.set(xlabel="samples n", ylabel="Rademacher complexity")
         ax.set_ylim(0.02, 1.3)
-        ax.set_title("Lipschitz functions: $n^{-1/d}$ (dashed), the curse of dimensionality")
+        ax.set_title("Lipschitz functions: $n^{-1/d}$ (dashed), the curse")
         ax.legend(loc="lower left", ncol=2)
 
     return Outcome(checks, draw)
@@ -190,7 +190,7 @@ def barron_ball(full, rng):
             ax.loglog(n_list, bound[k], "--", color=f"C{k}", label=rf"d = {d}: $2Q\sqrt{{2\ln(2d)/n}}$")
         ax.set_xscale("log", base=2)
         ax.set(xlabel="samples n", ylabel="Rademacher complexity")
-        ax.set_title("Barron ball: $n^{-1/2}$, and a factor $\\sqrt{\\ln d}$ for ten times the dimension")
+        ax.set_title("The Barron ball: $n^{-1/2}$, and $d$ only as $\\sqrt{\\ln d}$")
         ax.legend()
 
     return Outcome(checks, draw)
@@ -238,22 +238,21 @@ def uniform_deviation(full, rng):
         ax.loglog(n_list, centered.mean(axis=1) / 2, "C1:", label="Rad/2, lower bound for the mean")
         ax.set_xscale("log", base=2)
         ax.set(xlabel="samples n", ylabel="sup |E h - mean of h|", ylim=(None, 6))
-        ax.set_title(
-            f"Rad predicts the deviation; the bound for one sample is {slack.mean():.0f} times too large"
-        )
+        ax.set_title("Complexity predicts the largest deviation")
+        ax.set_ylim(top=20)
         ax.legend()
 
     return Outcome(checks, draw)
 
 
 EXPERIMENTS = [
-    Experiment("E4", "rademacher", "Rademacher complexity measures how well a class fits noise", rademacher),
+    Experiment("E4", "rademacher", "Rademacher complexity measures how well a class fits noise.", rademacher),
     Experiment(
-        "E5", "lipschitz-ball", "Rad of the C⁰ ball is 1, of the Lipschitz ball ~ n^(-1/d)", lipschitz_ball
+        "E5", "lipschitz-ball", "Rad of the C⁰ ball is 1, of the Lipschitz ball ~ n^(-1/d).", lipschitz_ball
     ),
-    Experiment("E6", "rkhs-ball", "Rad of the RKHS ball ≤ Q/√n", rkhs_ball),
-    Experiment("E7", "barron-ball", "Rad of the Barron ball ≤ 2Q sqrt(2 ln(2d)/n)", barron_ball),
+    Experiment("E6", "rkhs-ball", "Rad of the RKHS ball ≤ Q/√n.", rkhs_ball),
+    Experiment("E7", "barron-ball", "Rad of the Barron ball ≤ 2Q sqrt(2 ln(2d)/n).", barron_ball),
     Experiment(
-        "E8", "uniform-deviation", "Rademacher complexity bounds the uniform deviation", uniform_deviation
+        "E8", "uniform-deviation", "Rademacher complexity bounds the uniform deviation.", uniform_deviation
     ),
 ]

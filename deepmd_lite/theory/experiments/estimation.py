@@ -152,7 +152,7 @@ def images(full, rng):
         ax.axhline(nearest, color="gray", ls="--", label="nearest template (best possible)")
         ax.axhline(0.1, color="gray", ls=":", label="chance")
         ax.set(xlabel="features m", ylabel="accuracy on unseen pictures", ylim=(0, 1.02))
-        ax.set_title(f"Random features learn pictures in d = {d}; a mesh needs $10^{{924}}$ nodes")
+        ax.set_title(f"Random features learn pictures in d = {d}")
         ax.legend()
 
     return Outcome(checks, draw)
@@ -197,7 +197,7 @@ def decomposition(full, rng):
             ax.loglog(m_list, mean["m"][:, k], "o-", label=name)
         ax.loglog(m_list, mean["m"][:, 4], "ks--", label="total")
         ax.set(xlabel="features m", ylabel="squared $L^2$ distance")
-        ax.set_title(f"More features approximate better and are estimated worse (n = {n})")
+        ax.set_title(f"Approximation falls with m, estimation grows (n = {n})")
         ax.legend()
 
     return Outcome(checks, draw)
@@ -290,7 +290,7 @@ def double_descent(full, rng):
         ax.loglog(m_list, stopped, "^-", ms=4, label="gradient descent, 1000 steps")
         ax.axvline(n, color="gray", ls=":", label="m = n")
         ax.set(xlabel="features m", ylabel="test error, median")
-        ax.set_title(f"Double descent: the error peaks where m = n = {n}, unless regularised")
+        ax.set_title(f"The error peaks where m = n = {n}, unless regularised")
         ax.legend()
 
     return Outcome(checks, draw)
@@ -298,14 +298,14 @@ def double_descent(full, rng):
 
 EXPERIMENTS = [
     Experiment(
-        "F1", "pipeline", "Hypothesis space, empirical risk, optimizer: supervised learning", pipeline
+        "F1", "pipeline", "Hypothesis space, empirical risk, optimizer: supervised learning.", pipeline
     ),
-    Experiment("F2", "images", "Learning works in d = 3072, where no mesh does", images),
+    Experiment("F2", "images", "Learning works in d = 3072, where no mesh does.", images),
     Experiment(
-        "E1", "error-decomposition", "Error = approximation + estimation + optimization", decomposition
+        "E1", "error-decomposition", "Error = approximation + estimation + optimization.", decomposition
     ),
     Experiment(
-        "E3", "generalization-gap", "The gap of what was fitted does not obey the law of large numbers", gap
+        "E3", "generalization-gap", "The gap of what was fitted does not obey the law of large numbers.", gap
     ),
-    Experiment("E10", "double-descent", "Random features are at their worst for m = n", double_descent),
+    Experiment("E10", "double-descent", "Random features are at their worst for m = n.", double_descent),
 ]
