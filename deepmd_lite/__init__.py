@@ -19,10 +19,12 @@ Where to find what:
 ``train``              statistics, loss, learning rate, the training loop
 ``model_file``         ``.dp`` files, shared with DeePMD-kit
 ``engine``             the same in Numba, fast: tables of G, fused kernels, `CompiledPot`
+``workers``            kernels on several threads
 ``contract, backends`` what both implementations take and return; the choice between them
 ``calculator``         the ASE calculator ``DP``
 ``md``                 domain decomposition over MPI, integrators, restarts: `Simulation`, ``dplite md``
-``evaluate``           test, model deviation, validation of the engine, plots
+``evaluate``           test, model deviation, uncertainty, validation of the engine, plots
+``theory``             the lecture: approximation, estimation, training dynamics; ``dplite theory``
 =====================  =============================================================================
 
 Importing this package loads none of torch, numba, ASE or mpi4py; the names below load theirs on first use.

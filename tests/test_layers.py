@@ -7,8 +7,8 @@ import deepmd_lite
 
 ROOT = Path(deepmd_lite.__file__).parent
 LAYERS = [  # parts in one line do not know of each other
-    {"errors", "units", "strict_json", "jit", "signals"},
-    {"config", "hdf5_guard", "box", "activations", "launch"},
+    {"errors", "units", "strict_json", "jit", "signals", "workers"},
+    {"config", "hdf5_guard", "box", "activations", "launch", "theory"},
     {"neighbors", "model_file", "contract"},
     {"frames", "model", "engine"},
     {"train", "backends"},
@@ -18,6 +18,7 @@ LAYERS = [  # parts in one line do not know of each other
     {"cli"},
 ]
 HEAVY = {
+    "theory": {"ase", "h5py", "mpi4py", "numba"},
     "engine": {"torch", "mpi4py"},
     "md": {"torch"},
     "model_file": {"torch"},

@@ -40,7 +40,6 @@ STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 10,
     "lines.linewidth": 1.6,
-    "savefig.dpi": 200,
     "figure.constrained_layout.use": True,
 }
 TEXT_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2}
@@ -71,14 +70,14 @@ def check_picture(path):
 
 
 @contextmanager
-def picture(path, ncols=1, nrows=1, size=(4.6, 4.2), **options):
+def picture(path, ncols=1, nrows=1, size=(4.6, 4.2), dpi=200, **options):
     """A figure in the common style, written when the block ends; yields the axes."""
     check_picture(path)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(size[0] * ncols, size[1] * nrows))
         yield figure.subplots(nrows, ncols, squeeze=False, **options)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        figure.savefig(path, dpi=dpi)
 
 
 def parity(predictions, path):

@@ -97,7 +97,7 @@ def gradient_variance(full, rng):
             ax.semilogy(d, [mean[k, i] for i in d], "o-", color=color, label=f"b in {{1..{k}}}$^d$")
         ax.semilogy([], [], "k--", label="4Q/M")
         ax.set(xlabel="d", ylabel="variance of the gradient over targets cos(2π b·x)")
-        ax.set_title("What the gradient says of the target falls exponentially with d")
+        ax.set_title("The gradient forgets its target exponentially in d")
         ax.legend()
 
     return Outcome(checks, draw)
@@ -108,7 +108,7 @@ def cosine_class(full, rng):
     values = functions(functions.grid())
     off = np.abs(values.T @ values / len(values) - np.eye(functions.size)).max()
     ratio = min(math.comb((1 + s) * d, d) / (1 + s) ** d for s in (1, 2, 3) for d in range(1, 21))
-    draws, n, m, dt, steps = (10, 2048, 48, 0.1, 2400) if full else (6, 1024, 32, 0.1, 1200)
+    draws, n, m, dt, steps = (10, 2048, 48, 0.05, 2400) if full else (6, 1024, 32, 0.075, 1200)
     curves = []
     for d in range(1, 6):
         targets = descent.CosineClass(d, 2 * d)
@@ -150,7 +150,7 @@ def cosine_class(full, rng):
             )
         ax.axhline(0.5, color="k", ls=":", lw=1)
         ax.set(xlabel="steps of gradient descent", ylabel="R / R(0)", ylim=(0, 1.1))
-        ax.set_title("A two-layer net learns cos(2π b·x), |b|$_1$ <= 2d: not beyond d = 2")
+        ax.set_title("cos(2π b·x), |b|$_1$ <= 2d: not learned beyond d = 2")
         ax.legend()
 
     return Outcome(checks, draw)

@@ -73,7 +73,7 @@ def tangent_kernel(full, rng):
         ax.loglog([], [], "ko", ms=4, label="its random feature model")
         s = runs[0].m * runs[0].t[1:]
         ax.loglog(s, runs[0].risk[0] * np.exp(-least * s), "k--", label="bound e$^{-mλt}$ R(0)")
-        ax.set(xlabel="m t", ylabel="R", title="In the usual scaling a wide net is its random feature model")
+        ax.set(xlabel="m t", ylabel="R", title="A wide net is its random feature model")
         ax.legend()
 
     return Outcome(checks, draw)
@@ -191,7 +191,7 @@ def mean_field_flow(full, rng):
         ax.set(
             xlabel="t",
             ylabel="R",
-            title="Particles follow one limit: risk curves of m neurons meet as m grows",
+            title="Risk curves of m neurons meet as m grows",
         )
         ax.legend()
 
