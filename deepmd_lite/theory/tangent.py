@@ -19,6 +19,7 @@ Du et al., ICLR 2019. Chizat, Oyallon and Bach, NeurIPS 2019: why this is "lazy"
 """
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -118,7 +119,7 @@ class Comparison(NamedTuple):
     w: np.ndarray
 
 
-def ntk_comparison(x, y, m_list, x_test, rng, horizon=2000.0, points=60):
+def ntk_comparison(x, y, m_list, x_test, rng, horizon=2e4, points=60):
     """Train two-layer ReLU nets by gradient flow from a = 0, and their random feature models in closed form.
 
     Parameters
@@ -165,15 +166,14 @@ def _gradient_flow(x, y, w0, t, fastest):
     Steps grow with t, as the fast modes die, up to the limit of stability (2.8) over the fastest rate: adaptive
     steps would stop at every kink of the relu.
     """
-    m, d = w0.shape
 
     def velocity(theta):
         _, ga, gw = gradients(x, y, theta[:, 0], theta[:, 1:], 1.0)
         return -np.column_stack([ga, gw])
 
-    theta = np.column_stack([np.zeros(m), w0])
+    theta = np.column_stack([np.zeros(len(w0)), w0])
     path = [theta]
-    for t0, t1 in zip(t, t[1:]):
+    for t0, t1 in pairwise(t):
         parts = math.ceil((t1 - t0) * fastest / min(1.5, 0.01 + t0 * fastest / 20))
         h = (t1 - t0) / parts
         for _ in range(parts):
