@@ -37,8 +37,8 @@ def gram_matrix(full, rng):
         ax.axhline(np.linalg.eigvalsh(k)[0], color="C1", ls="--", label="λ$_n$ of K")
         ax.set(
             xlabel="m",
-            ylabel="|K_m - K| (Frobenius)",
-            title="Gram matrix of m neurons: error m$^{-1/2}$, far above λ_n",
+            ylabel="|K$_m$ - K| (Frobenius)",
+            title="Gram matrix of m neurons: error m$^{-1/2}$, far above λ$_n$",
         )
         ax.legend()
 
@@ -53,7 +53,7 @@ def lazy_problem(rng):
 def tangent_kernel(full, rng):
     x, y, x_test = lazy_problem(rng)
     m_list = [128, 512, 2048, 8192] if full else [128, 512, 2048]
-    runs = tangent.ntk_comparison(x, y, m_list, x_test, rng, horizon=2e4 if full else 500.0)
+    runs = tangent.ntk_comparison(x, y, m_list, x_test, rng, horizon=1e5 if full else 2e4)
     least = np.linalg.eigvalsh(tangent.gram_matrix(x))[0]
     distance, moved = [r.distance.max() for r in runs], [r.moved[-1] for r in runs]
     checks = [
@@ -82,7 +82,7 @@ def tangent_kernel(full, rng):
 def time_scales(full, rng):
     x, y, x_test = lazy_problem(rng)
     m_list = [128, 512, 2048, 8192] if full else [128, 512, 2048]
-    runs = tangent.ntk_comparison(x, y, m_list, x_test, rng, horizon=1000.0 if full else 250.0)
+    runs = tangent.ntk_comparison(x, y, m_list, x_test, rng, horizon=1000.0)
     ratios = np.array([tangent.timescale_ratio(r.t, r.a, r.w) for r in runs])
     size = np.array([np.sqrt(np.mean(r.a[1:] ** 2, axis=1)) for r in runs])  # of a; |w| is 1
     level = np.exp(np.log(ratios).mean(axis=1))  # mean over m t, the same points for all m
