@@ -124,7 +124,8 @@ class DP(Calculator):
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         """Fill ``results`` with everything there is; ASE calls this when atoms have changed."""
         super().calculate(atoms, properties, system_changes)
-        predictions, deviations = self._predict(self.models), self._predict(self.deviations)
+        predictions = self._predict([*self.models, *self.deviations])
+        predictions, deviations = predictions[: len(self.models)], predictions[len(self.models) :]
         energy, energies, force, virial, _ = predictions[0]
         if len(predictions) > 1:
             energy, energies, force, virial = (np.mean([p[k] for p in predictions], axis=0) for k in range(4))

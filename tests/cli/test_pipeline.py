@@ -48,8 +48,15 @@ def test_from_structures_to_a_tested_model(tmp_path):
     assert columns.shape == (3 * 4, 6)
     said, _ = dplite("model-devi", "-m", "model.dp", "-m", "model-best.dp", "-s", "cu_test.h5", cwd=tmp_path)
     assert np.loadtxt(tmp_path / "model_devi.out").shape == (3, 8)
-    said, _ = dplite("show", "model.dp", cwd=tmp_path)
-    assert "Cu" in said
+    seen, unseen = ("-s", "cu_training.h5"), ("--validation", "cu_validation.h5")
+    said, _ = dplite("refit", "model.dp", *seen, *unseen, "-o", "refit.dp", cwd=tmp_path)
+    assert "wrote refit.dp" in said
+    dplite("model-devi", "-m", "refit.dp", "-s", "cu_test.h5", "-o", "one.out", cwd=tmp_path)
+    assert np.loadtxt(tmp_path / "one.out").shape == (3, 8)
+    said, _ = dplite("show", "refit.dp", "--diagnostics", *seen, *unseen, cwd=tmp_path)
+    assert "Cu" in said and "uncertainty" in said and "gap" in said
+    dplite("rf-fit", "input.json", "-o", "random.dp", cwd=tmp_path)
+    assert (tmp_path / "random.dp").exists()
     assert (tmp_path / "cu.xyz").read_bytes() == structures  # inputs stay as they were
 
 
