@@ -33,10 +33,7 @@ from deepmd_lite.model_file import Model, Posterior
 from deepmd_lite.theory.ridge import NormalEquations
 
 QUANTITIES = ("energy", "force", "virial")
-COVERED, WIDTH = (
-    0.9,
-    1.6448536269514722,
-)  # of a normal distribution, 90 % lies within 1.645 standard deviations
+COVERED, WIDTH = 0.9, 1.6448536269514722  # that share of a normal distribution is within so many deviations
 RIDGES = 10.0 ** np.arange(-12, 1, 2)  # that "loo" chooses from, relative to the mean eigenvalue of A
 SEEN = 16, 9000  # frames that it leaves out one by one for that: so many, and enough for so many numbers
 SMALL = 1e-8  # λ of the covariance, relative to the same: large ones hide what a frame has that the others had not
