@@ -18,7 +18,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from deepmd_lite.backends import load_potential
 from deepmd_lite.engine.compiled import CompiledPot
-from deepmd_lite.engine.last_layer import sampled
+from deepmd_lite.engine.last_layer import NO_POSTERIOR, sampled
 from deepmd_lite.engine.shared import SharedPot
 from deepmd_lite.errors import ConfigError
 from deepmd_lite.neighbors import NeighborList
@@ -114,10 +114,7 @@ class DP(Calculator):
             )
         model = self.models[0].model
         if model.posterior is None:
-            raise ConfigError(
-                "uncertainty: the model holds no covariance of its last layer; put it there with dplite refit "
-                "model.dp -s FRAMES --keep-weights -o model.dp, where FRAMES are those it was trained on"
-            )
+            raise ConfigError(f"uncertainty: {NO_POSTERIOR}")
         one = CompiledPot(model, "float32", getattr(self.models[0], "threads", None))
         return sampled(one, count, np.random.default_rng(0))
 

@@ -32,6 +32,10 @@ from deepmd_lite.neighbors import cell_list
 from deepmd_lite.workers import run_on_threads
 
 BLOCK = 8  # atoms whose ∂z/∂A, 0.8 MB each for nets of 240 on M = 100, are one matrix product
+NO_POSTERIOR = (
+    "the model holds no covariance of its last layer, from which uncertainties come: put it there with "
+    "dplite refit model.dp -s FRAMES --keep-weights -o model.dp, where FRAMES are those it was trained on"
+)
 
 
 class Rows(NamedTuple):

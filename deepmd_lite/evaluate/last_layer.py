@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepmd_lite.engine.last_layer import Features, coefficients, with_coefficients
+from deepmd_lite.engine.last_layer import NO_POSTERIOR, Features, coefficients, with_coefficients
 from deepmd_lite.errors import ConfigError, DataError
 from deepmd_lite.frames.system import System
 from deepmd_lite.model_file import Model, Posterior
@@ -37,10 +37,6 @@ COVERED, WIDTH = 0.9, 1.6448536269514722  # that share of a normal distribution 
 RIDGES = 10.0 ** np.arange(-12, 1, 2)  # that "loo" chooses from, relative to the mean eigenvalue of A
 SEEN = 16, 9000  # frames that it leaves out one by one for that: so many, and enough for so many numbers
 SMALL = 1e-8  # λ of the covariance, relative to the same: large ones hide what a frame has that the others had not
-NO_POSTERIOR = (
-    "the model holds no covariance of its last layer, from which uncertainties come: put it there with "
-    "dplite refit model.dp -s FRAMES --keep-weights -o model.dp"
-)
 
 
 @dataclass(frozen=True)
