@@ -38,7 +38,10 @@ def theory_run(
     from deepmd_lite.evaluate.experiments import EXPERIMENTS, choose, run
 
     if bool(names) == everything:
-        raise ConfigError("dplite theory run: expected names of experiments, or --all")
+        raise ConfigError(
+            f"dplite theory run: expected names of experiments or --all, found {'both' if names else 'neither'}; "
+            "dplite theory list names them"
+        )
     findings = []
     for experiment in EXPERIMENTS if everything else choose(names):
         with console.status(f"{experiment.id} {experiment.name}"):

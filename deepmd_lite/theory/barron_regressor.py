@@ -108,7 +108,7 @@ def _gradient(theta, x1, y, weight):
 
 
 def _adam(theta, gradient, steps, lr):
-    """Minimise in place (Kingma and Ba 2015); torch.optim.Adam takes ten times longer for arrays as small."""
+    """Minimise in place (Kingma and Ba 2015); torch.optim.Adam takes several times longer for arrays as small."""
     mean, square = np.zeros_like(theta), np.zeros_like(theta)
     for step in range(steps):
         g = gradient()
