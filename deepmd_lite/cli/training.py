@@ -16,7 +16,9 @@ def init(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The input file to write.")] = Path("input.json"),
     validation: Annotated[list[str] | None, typer.Option(help="Frames to validate on; repeatable.")] = None,
-    rcut: Annotated[float, typer.Option(help="Cutoff in Å.")] = 6.0,
+    rcut: Annotated[
+        float | None, typer.Option(help="Cutoff in Å; from 6 to 8 by the number of neighbors when left out.")
+    ] = None,
     size: Annotated[str, typer.Option(help="Of the nets: small (fast) or large (accurate).")] = "large",
     steps: Annotated[
         int | None, typer.Option(help="Training steps; from the number of frames when left out.")
@@ -39,10 +41,9 @@ def init(
         minutes=minutes,
         overwrite=force,
     )
-    sel = settings["model"]["descriptor"]["sel"]
-    say(
-        f"wrote {out}: {settings['training']['numb_steps']} steps, {settings['model']['type_map']}, sel {sel}"
-    )
+    model, steps = settings["model"], settings["training"]["numb_steps"]
+    rcut, sel = model["descriptor"]["rcut"], model["descriptor"]["sel"]
+    say(f"wrote {out}: {steps} steps, {model['type_map']}, rcut {rcut:g} Å, sel {sel}")
     say(f"next: dplite train {out}")
 
 

@@ -14,6 +14,8 @@ from deepmd_lite.train.start import choose_sel
 from deepmd_lite.train.statistics import survey
 from deepmd_lite.train.trainer import make_folder
 
+RCUTS = 6.0, 7.0, 8.0  # Å
+ENOUGH = 64  # neighbors
 RCUT_SMTH = 0.5  # Å
 SIZES = {  # embedding net, axis_neuron, fitting net
     "small": ([8, 16, 32], 8, [64, 64, 64]),
@@ -21,14 +23,33 @@ SIZES = {  # embedding net, axis_neuron, fitting net
 }
 
 
-def make_input(data, validation=None, *, rcut=6.0, size="large", steps=None, minutes=None, type_map=None):
+def choose_rcut(systems, ntypes, rcuts=RCUTS):
+    """A cutoff in Å for frames, and the `Survey` of the frames with it.
+
+    It is the first of ``rcuts`` within which some atom has ENOUGH neighbors, or else the first that misses none of
+    the last one's. Neighbors count less and less long before the cutoff, so open structures need a longer one than
+    dense ones: in public training sets an atom has at most 56 neighbors within 6 Å in silicon, 81 in copper and 110
+    in water.
+    """
+    found = []
+    for rcut in rcuts:
+        found.append(survey(Frames(systems, rcut, ntypes), RCUT_SMTH))
+        if found[-1].neighbors.sum() >= ENOUGH:
+            return rcut, found[-1]
+    most = [f.neighbors.sum() for f in found]
+    first = most.index(most[-1])
+    return rcuts[first], found[first]
+
+
+def make_input(data, validation=None, *, rcut=None, size="large", steps=None, minutes=None, type_map=None):
     """An input for training on ``data``: a dict in the schema of `config`.
 
     Parameters
     ----------
     data, validation : list of str
         Frames, as `open_systems` takes them.
-    rcut : float, Å
+    rcut : float, Å, optional
+        By default what `choose_rcut` finds.
     size : {"small", "large"}
         Of the nets: small trains about ten times faster, large is the more accurate.
     steps : int, optional
@@ -51,20 +72,21 @@ def make_input(data, validation=None, *, rcut=6.0, size="large", steps=None, min
         raise ConfigError("give either --steps or --minutes, not both")
     if minutes is not None and not 0 < minutes < math.inf:
         raise ConfigError(f"--minutes: expected more than 0, found {minutes:g}")
-    if rcut <= RCUT_SMTH:
+    if rcut is not None and rcut <= RCUT_SMTH:
         raise ConfigError(f"--rcut: expected more than {RCUT_SMTH} Å, found {rcut}")
     systems = open_systems(data, tuple(type_map) if type_map else None)
     names = tuple(type_map or dict.fromkeys(e for s in systems for e in s.head.type_map))
-    frames = Frames([s.remapped(names) for s in systems], rcut, len(names))
+    systems = [s.remapped(names) for s in systems]
+    rcut, found = choose_rcut(systems, len(names), (rcut,) if rcut else RCUTS)
     neuron, axis_neuron, fitting = SIZES[size]
-    steps = steps or min(1_000_000, max(10_000, 100 * len(frames)))
+    steps = steps or min(1_000_000, max(10_000, 100 * sum(s.nframes for s in systems)))
     has_virial = any("virial" in s.found for s in systems)
     made = {
         "model": {
             "type_map": list(names),
             "descriptor": {
                 "type": "se_e2_a",
-                "sel": list(choose_sel("auto", survey(frames, RCUT_SMTH))),
+                "sel": list(choose_sel("auto", found)),
                 "rcut": rcut,
                 "rcut_smth": RCUT_SMTH,
                 "neuron": neuron,
