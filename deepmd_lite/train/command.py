@@ -65,4 +65,6 @@ def _run(path, folder, console, ranks, start):
             print(text, file=sys.stderr)
         return stop.code, None
     say(f"wrote {model}")
+    if warning := trainer.warning():
+        say(warning, "yellow")
     return 0, trainer.lcurve and trainer.lcurve.path

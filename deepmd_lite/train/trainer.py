@@ -9,6 +9,7 @@ lcurve.out       the learning curve, in DeePMD-kit's columns
 log/             the same for TensorBoard, if asked for
 """
 
+import math
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from deepmd_lite.train.start import check_same_model, check_start, new_model
 from deepmd_lite.train.statistics import check_sel, survey
 
 CPU = torch.device("cpu")
+RISE = 0.05  # of the validation error above its smallest: more is worth a word
 LOOK = 100  # steps between two looks at whether the loss is finite, on a GPU
 
 
@@ -127,7 +129,7 @@ class Trainer:
         self.optimizers = make_optimizer(config.optimizer, self.potential)
         section = config.training
         self.average = Average(self.potential, section.ema_decay) if section.enable_ema else None
-        self.step, self.best = 0, float("inf")
+        self.step, self.best, self.score = 0, float("inf"), 0.0
         if restart:
             self.step, self.best = checkpoint.load_training(
                 restart, self.potential, self.optimizers, self.average
@@ -192,6 +194,16 @@ class Trainer:
             f"{weights} weights, {list(self.potential.type_map)}, sel {list(self.potential.sel)}; "
             f"{len(self.frames)} frames to train on, {held_back} to validate; "
             f"{self.config.training.numb_steps} steps on {self.device}"
+        )
+
+    def warning(self):
+        """str or None: What to know of a run that has ended: that its last part made the model worse."""
+        rise = math.sqrt(self.score / self.best) - 1 if self.best else 0
+        if rise < RISE:
+            return None
+        return (
+            f"the error on the validation frames is {100 * rise:.0f} % above its smallest in this run: "
+            f"{self.folder / 'model-best.dp'} has the weights of then, and fewer numb_steps may suit these frames"
         )
 
     def run(self):
@@ -297,9 +309,9 @@ class Trainer:
             self.evaluate.refine()
         if self.validation is not None:
             errors = self._errors(self._all_held_back(), self.schedule(self.step))
-            score = float(errors.loss if errors.force is None else errors.force)
-            if score < self.best:
-                self.best = score
+            self.score = float(errors.loss if errors.force is None else errors.force)
+            if self.score < self.best:
+                self.best = self.score
                 self._write_model("model-best.dp")
         self._checkpoint()
 

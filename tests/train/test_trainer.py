@@ -1,6 +1,7 @@
 """Whole training runs on a tiny task."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepmd_lite import DeepPot, read_model, read_systems
+from deepmd_lite import DeepPot, read_model, read_systems, write_system
 from deepmd_lite.config import load_config
 from deepmd_lite.errors import ConfigError, ModelFileError, NeighborOverflowError, TrainingError
 from deepmd_lite.train.init import write_input as init_input
@@ -33,6 +34,23 @@ def test_training_learns(task, write_input, tmp_path, frames):
     found = [potential.evaluate(c, system.atype, None, system.pbc).force for c in system.coord]
     error = np.array(found) - system.labels["force"]
     assert error.std() < 0.4 * system.labels["force"].std()  # no forces at all score 1, this run about 0.2
+
+
+def test_a_run_that_got_worse_says_so(task, write_input, tmp_path, frames):
+    """Forces of the wrong sign to validate on: the longer the training, the larger their error."""
+    trainer = Trainer(load_config(write_input(task)), tmp_path)
+    trainer.run()
+    assert trainer.warning() is None
+    (system,) = read_systems(f"{frames}#/validation", ("O", "H"))
+    system.labels["force"] *= -1
+    write_system(f"{tmp_path / 'reversed.h5'}#/frames", system)
+    task["training"] |= {"validation_data": {"systems": str(tmp_path / "reversed.h5")}}
+    task["training"] |= {"numb_steps": 200, "save_freq": 5}
+    trainer = Trainer(load_config(write_input(task)), tmp_path)
+    trainer.run()
+    curve = read_lcurve(tmp_path / "lcurve.out")["rmse_f_val"][1:]
+    percent = int(re.search(r"is (\d+) % above", trainer.warning())[1])
+    assert 5 < percent == pytest.approx(100 * (curve[-1] / curve.min() - 1), abs=2)
 
 
 def test_learning_curve_has_deepmd_kit_columns(task, write_input, tmp_path):
