@@ -11,12 +11,17 @@ from deepmd_lite.frames.store import open_systems
 from deepmd_lite.train.budget import steps_within
 from deepmd_lite.train.dataset import Frames
 from deepmd_lite.train.start import choose_sel
-from deepmd_lite.train.statistics import survey
+from deepmd_lite.train.statistics import energy_spread, survey
 from deepmd_lite.train.trainer import make_folder
 
 RCUTS = 6.0, 7.0, 8.0  # Å
 ENOUGH = 64  # neighbors
 RCUT_SMTH = 0.5  # Å
+SPREAD = 0.5  # eV: more than thermal motion about one structure, up to 4,700 K
+PREFACTORS = {  # of the loss, at the start and at the end
+    "one structure": {"e": (0.02, 1), "f": (1000, 1), "v": (0.02, 1)},
+    "several": {"e": (0.2, 20), "f": (100, 60), "v": (0.02, 1)},  # energies tell which is stable
+}
 SIZES = {  # embedding net, axis_neuron, fitting net
     "small": ([8, 16, 32], 8, [64, 64, 64]),
     "large": ([25, 50, 100], 16, [240, 240, 240]),  # the size of the DeePMD papers
@@ -39,6 +44,17 @@ def choose_rcut(systems, ntypes, rcuts=RCUTS):
     most = [f.neighbors.sum() for f in found]
     first = most.index(most[-1])
     return rcuts[first], found[first]
+
+
+def loss_prefactors(systems, found):
+    """The loss's prefactors by their keys: PREFACTORS by `energy_spread`, of the virial where frames have it."""
+    kind = "several" if energy_spread(found) > SPREAD else "one structure"
+    has_virial = any("virial" in s.found for s in systems)
+    made = {}
+    for label, ends in PREFACTORS[kind].items():
+        for end, value in zip(("start", "limit"), ends):
+            made[f"{end}_pref_{label}"] = value if label != "v" or has_virial else 0
+    return made
 
 
 def make_input(data, validation=None, *, rcut=None, size="large", steps=None, minutes=None, type_map=None):
@@ -80,7 +96,6 @@ def make_input(data, validation=None, *, rcut=None, size="large", steps=None, mi
     rcut, found = choose_rcut(systems, len(names), (rcut,) if rcut else RCUTS)
     neuron, axis_neuron, fitting = SIZES[size]
     steps = steps or min(1_000_000, max(10_000, 100 * sum(s.nframes for s in systems)))
-    has_virial = any("virial" in s.found for s in systems)
     made = {
         "model": {
             "type_map": list(names),
@@ -99,15 +114,7 @@ def make_input(data, validation=None, *, rcut=None, size="large", steps=None, mi
         },
         "learning_rate": {"type": "cosine", "start_lr": 0.005, "stop_lr": 1e-6},
         "optimizer": {"type": "HybridMuon"},
-        "loss": {
-            "type": "ener",
-            "start_pref_e": 0.02,
-            "limit_pref_e": 1,
-            "start_pref_f": 1000,
-            "limit_pref_f": 1,
-            "start_pref_v": 0.02 if has_virial else 0,
-            "limit_pref_v": 1 if has_virial else 0,
-        },
+        "loss": {"type": "ener", **loss_prefactors(systems, found)},
         "training": {
             "training_data": {"systems": data, "batch_size": "auto:256"},
             **({"validation_data": {"systems": validation, "numb_btch": 3}} if validation else {}),

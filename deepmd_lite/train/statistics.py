@@ -38,7 +38,7 @@ class Survey:
     neighbors: np.ndarray = field(init=False)  # (ntypes,) the most neighbors of each type around any atom
     sums: np.ndarray = field(init=False)  # (ntypes, 4) over pairs: Σs, Σs², Σ(x+y+z)/3, Σ(x²+y²+z²)/3
     atoms: np.ndarray = field(init=False)  # (ntypes,)
-    energies: dict = field(default_factory=dict)  # atoms of each type: number of energies, their sum in eV
+    energies: dict[tuple, Moments] = field(default_factory=dict)  # by the number of atoms of each type; eV
     parameters: dict[str, Moments] = field(default_factory=dict)  # of fparam, aparam
 
     def __post_init__(self):
@@ -53,12 +53,9 @@ class Survey:
         self.closest = min(self.closest, part.closest)
         self.sums += part.sums
         self.atoms += part.atoms
-        for composition, (n, energy) in part.energies.items():
-            before = self.energies.get(composition, (0, 0.0))
-            self.energies[composition] = before[0] + n, before[1] + energy
-        for name, moments in part.parameters.items():
-            known = self.parameters.get(name)
-            self.parameters[name] = known.joined(moments) if known else moments
+        for own, others in ((self.energies, part.energies), (self.parameters, part.parameters)):
+            for key, moments in others.items():
+                own[key] = own[key].joined(moments) if key in own else moments
 
 
 def survey(frames, rcut_smth, protection=0.0):
@@ -88,7 +85,8 @@ def _survey(frame, cutoff):
     found.crowded = f"{frame.system}, frame {frame.index}"
     found.atoms += np.bincount(batch.atype[: batch.natoms], minlength=batch.ntypes)
     if bool(frame.labels.found["energy"]):
-        found.energies[tuple(found.atoms.tolist())] = 1, float(frame.labels.energy)
+        energy = frame.labels.energy.numpy()
+        found.energies[tuple(found.atoms.tolist())] = Moments(1, energy, np.zeros(1))
     for name in ("fparam", "aparam"):
         values = getattr(batch, name)
         if values is not None:
@@ -173,11 +171,28 @@ def energy_bias(found, fixed=None):
         if e is not None:
             bias[t], free[t] = e, False
     if found.energies and free.any():
-        counts = np.array(list(found.energies), float)
-        n, total = np.array(list(found.energies.values())).T
-        rest = total / n - counts @ bias
+        counts, n, mean, _ = _energies(found)
+        rest = mean - counts @ bias
         bias[free] = np.linalg.lstsq(np.sqrt(n)[:, None] * counts[:, free], np.sqrt(n) * rest, rcond=1e-10)[0]
     return bias
+
+
+def energy_spread(found):
+    """Root mean square of energy - `energy_bias` of the frames, each divided by the root of its atoms; eV.
+
+    Thermal motion about one structure makes it k_B T √(3/2), whatever the number of atoms; nan without energies.
+    """
+    if not found.energies:
+        return np.nan
+    counts, n, mean, squares = _energies(found)
+    rest = mean - counts @ energy_bias(found)
+    return np.sqrt(((squares + n * rest**2) / counts.sum(1)).sum() / n.sum())
+
+
+def _energies(found):
+    """Of the frames of each composition: atoms (k, ntypes), number, mean energy and sum of squares about it (k,)."""
+    moments = [(m.count, *m.mean, *m.squares) for m in found.energies.values()]
+    return np.array(list(found.energies), float), *np.array(moments).T
 
 
 def parameter_statistics(found, name):

@@ -9,7 +9,15 @@ from deepmd_lite.errors import NeighborOverflowError
 from deepmd_lite.frames.store import open_systems
 from deepmd_lite.train.dataset import Frames
 from deepmd_lite.train.start import choose_sel
-from deepmd_lite.train.statistics import check_sel, energy_bias, env_mat_statistics, survey
+from deepmd_lite.train.statistics import (
+    Moments,
+    Survey,
+    check_sel,
+    energy_bias,
+    energy_spread,
+    env_mat_statistics,
+    survey,
+)
 
 
 @pytest.fixture
@@ -48,14 +56,19 @@ def test_energy_bias_fixed_and_least_norm(prepared, found):
     assert energy_bias(found, [1.0, None]) == pytest.approx([1.0, (mean - 3) / 6])
 
 
-def test_energy_bias_counts_frames_not_systems(found):
+def test_energies_count_frames_not_systems(found):
     """Three frames of O₂H with 10 eV and one of OH with 7, and of each as much again: least squares over all."""
-    found.energies = {(2, 1): (3, 30.0), (1, 1): (1, 7.0), (1, 0): (2, 7.0)}
-    rows = [[2, 1]] * 3 + [[1, 1]] + [[1, 0]] * 2
-    expected = np.linalg.lstsq(np.array(rows, float), np.array([10.0] * 3 + [7.0] + [3.0, 4.0]), rcond=None)[
-        0
-    ]
+    found.energies = {}
+    rows, energies = np.array([[2, 1]] * 3 + [[1, 1]] + [[1, 0]] * 2, float), [9.0, 10.0, 11.0, 7.0, 3.0, 4.0]
+    for row, energy in zip(rows, energies):
+        part = Survey(2)
+        part.energies[tuple(row)] = Moments(1, np.array([energy]), np.zeros(1))
+        found.add(part)
+    expected = np.linalg.lstsq(rows, energies, rcond=None)[0]
     assert energy_bias(found) == pytest.approx(expected, rel=1e-12)
+    rest = (energies - rows @ expected) / np.sqrt(rows.sum(1))
+    assert energy_spread(found) == pytest.approx(np.sqrt((rest**2).mean()), rel=1e-12)
+    assert np.isnan(energy_spread(Survey(2)))
 
 
 def test_sel_too_small_names_what_is_needed(found):
