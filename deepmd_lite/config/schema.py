@@ -352,11 +352,11 @@ class Training(Section):
 
 
 class Optimizer(Section):
-    """``optimizer``: Adam, AdamW, or HybridMuon: Muon for the matrices of hidden layers and Adam for all else."""
+    """``optimizer``: Adam, AdamW; SOAP or HybridMuon for the matrices of hidden layers and Adam for all else."""
 
     ALIASES = {"muon_momentum": "momentum"}
 
-    type: Literal["Adam", "AdamW", "HybridMuon", "Muon"] = "Adam"
+    type: Literal["Adam", "AdamW", "SOAP", "HybridMuon", "Muon"] = "Adam"
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     weight_decay: NonNegativeFloat = 0.0

@@ -4,6 +4,10 @@ from contextlib import contextmanager
 
 import torch
 
+LARGEST = (
+    1024  # side of a matrix that SOAP rotates; longer sides, those of the descriptor, are left as they are
+)
+
 
 def make_optimizer(section, potential):
     """Optimizers of an input's ``optimizer`` section (`config.Optimizer`) for the parameters that are trained.
@@ -11,25 +15,31 @@ def make_optimizer(section, potential):
     Returns
     -------
     list of torch.optim.Optimizer
-        One, or two that share the parameters: with Muon (Jordan et al., 2024; Liu et al., arXiv:2502.16982) the
-        matrices of hidden layers, whose update it makes orthogonal, and Adam for all else. Muon's update is
-        scaled to the size of Adam's, so that one learning rate serves both.
+        One, or two that share the parameters: with SOAP and with Muon the matrices of hidden layers, and Adam for all
+        else. SOAP (Vyas et al., arXiv:2409.11321) is Adam in the eigenbasis of Shampoo's preconditioner. Muon
+        (Jordan et al., 2024; Liu et al., arXiv:2502.16982) makes the update of a matrix orthogonal, here scaled to
+        the size of Adam's, so that one learning rate serves both.
     """
     trained = [p for p in potential.parameters() if p.requires_grad]
     betas = {"betas": (section.adam_beta1, section.adam_beta2), "fused": True}
     matrices = [p for p in trained if p.ndim == 2 and min(p.shape) > 1]
-    if section.type == "Adam" or (section.type != "AdamW" and not matrices):
-        return [torch.optim.Adam(trained, weight_decay=section.weight_decay, **betas)]
     if section.type == "AdamW":
         return [torch.optim.AdamW(trained, weight_decay=section.weight_decay, **betas)]
+    if section.type == "Adam" or not matrices:
+        return [torch.optim.Adam(trained, weight_decay=section.weight_decay, **betas)]
     others = [p for p in trained if p.ndim < 2 or min(p.shape) == 1]
-    muon = torch.optim.Muon(
-        matrices,
-        momentum=section.momentum,
-        weight_decay=section.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
-    return [muon, torch.optim.Adam(others, **betas)] if others else [muon]
+    if section.type == "SOAP":
+        from pytorch_optimizer import SOAP  # a second to import
+
+        first = SOAP(matrices, weight_decay=section.weight_decay, max_precondition_dim=LARGEST)
+    else:
+        first = torch.optim.Muon(
+            matrices,
+            momentum=section.momentum,
+            weight_decay=section.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        )
+    return [first, torch.optim.Adam(others, **betas)] if others else [first]
 
 
 class Average:

@@ -16,6 +16,7 @@ SECTIONS = {
     "other moments": {"type": "Adam", "adam_beta1": 0.5, "adam_beta2": 0.9},
     "AdamW": {"type": "AdamW", "weight_decay": 0.1},
     "Muon": {"type": "Muon"},
+    "SOAP": {"type": "SOAP"},
 }
 
 
