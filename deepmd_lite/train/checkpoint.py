@@ -9,14 +9,7 @@ import torch
 from deepmd_lite.errors import ModelFileError
 from deepmd_lite.hdf5_guard import open_guarded
 from deepmd_lite.model_file import write_model
-
-MOMENTS = "exp_avg", "exp_avg_sq"
-STATES = {"Muon": ("momentum_buffer",), "SOAP": MOMENTS}  # of an optimizer, per parameter; of all others:
-ADAM = "step", *MOMENTS
-SIDES = (
-    "GG",
-    "Q",
-)  # of SOAP too: two matrices each, of the sides of a parameter, or [] for a side that is not rotated
+from deepmd_lite.train import soap
 
 
 def save(path, potential, optimizers, step, best, *, knots=0, average=None):
@@ -39,20 +32,11 @@ def save(path, potential, optimizers, step, best, *, knots=0, average=None):
     arrays = {"done": np.array(step), "best": np.array(best), "knots": np.array(knots)}
     for name, parameter in potential.named_parameters():
         for optimizer in optimizers:
-            for key, value in _tensors(optimizer.state.get(parameter, {})):
+            for key, value in optimizer.state.get(parameter, {}).items():
                 arrays[f"{key}/{name}"] = value.detach().cpu().numpy()
     if average is not None:
         arrays |= {f"average/{n}": v.cpu().numpy() for n, v in zip(average.names, average.values)}
     write_model(path, potential.to_model(), training=arrays)
-
-
-def _tensors(state):
-    """Yield (key, tensor) of what an optimizer keeps of a parameter."""
-    for key, value in state.items():
-        if isinstance(value, torch.Tensor):
-            yield key, value
-        elif key in SIDES:
-            yield from ((f"{key}{side}", v) for side, v in enumerate(value) if len(v))
 
 
 def check_training(path):
@@ -90,44 +74,38 @@ def load_training(path, potential, optimizers, average=None):
     with open_guarded(path, ModelFileError) as root:
         group = root.group("training")
 
-        def stored(key, parameter, shape=None):
+        def stored(key, parameter, shape):
             if key not in group or names[parameter] not in group.group(key):
                 return None
             array = group.group(key).array(names[parameter])
-            if key != "step" and array.shape != (shape or parameter.shape):
+            if array.shape != shape:
                 raise ModelFileError(f"{path}: {key} of {names[parameter]} does not have its shape")
             return torch.as_tensor(array, device=parameter.device)
 
         for optimizer in optimizers:
             kind = type(optimizer).__name__
             for parameter in (p for g in optimizer.param_groups for p in g["params"]):
-                state = {key: stored(key, parameter) for key in STATES.get(kind, ADAM)}
+                shapes = _shapes(kind, parameter)
+                state = {key: stored(key, parameter, shape) for key, shape in shapes.items()}
                 if all(value is not None for value in state.values()):
                     optimizer.state[parameter] = state
-                    if kind == "SOAP":
-                        optimizer.state[parameter] |= _rotations(optimizer, parameter, stored)
             if not optimizer.state and int(group.array("done")) > 0:
                 raise ModelFileError(
                     f"{path}: expected the state of {kind}, found none; keep the optimizer of that training, or "
                     "start from its weights with --init-model"
                 )
         if average is not None:
-            found = [stored("average", p) for p in average.parameters]
+            found = [stored("average", p, p.shape) for p in average.parameters]
             average.values = [
                 p.detach().clone() if v is None else v for v, p in zip(found, average.parameters)
             ]
-        done = int(group.array("done"))
-        for optimizer in optimizers:
-            if type(optimizer).__name__ == "SOAP":
-                optimizer.param_groups[0]["step"] = done
-        return done, float(group.array("best"))
+        return int(group.array("done")), float(group.array("best"))
 
 
-def _rotations(optimizer, parameter, stored):
-    """dict: What SOAP keeps of a parameter beside its moments; ``stored(key, parameter, shape)`` reads it."""
-    group = optimizer.param_groups[0]
-    made = {"precondition_frequency": group["precondition_frequency"], "shampoo_beta": group["betas"][1]}
-    for key in SIDES:
-        found = [stored(f"{key}{side}", parameter, (n, n)) for side, n in enumerate(parameter.shape)]
-        made[key] = [[] if m is None else m for m in found]
-    return made
+def _shapes(kind, parameter):
+    """dict: Shapes of the tensors that an optimizer of this name keeps of a parameter."""
+    if kind == "SOAP":
+        return {key: value.shape for key, value in soap.new_state(parameter).items()}
+    if kind == "Muon":
+        return {"momentum_buffer": parameter.shape}
+    return {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}

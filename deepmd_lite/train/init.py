@@ -112,8 +112,8 @@ def make_input(data, validation=None, *, rcut=None, size="large", steps=None, mi
             },
             "fitting_net": {"neuron": fitting, "resnet_dt": True, "precision": "float32", "seed": 1},
         },
-        "learning_rate": {"type": "cosine", "start_lr": 0.005, "stop_lr": 1e-6},
-        "optimizer": {"type": "HybridMuon"},
+        "learning_rate": {"type": "cosine", "start_lr": 0.01, "stop_lr": 1e-6},
+        "optimizer": {"type": "SOAP"},
         "loss": {"type": "ener", **loss_prefactors(systems, found)},
         "training": {
             "training_data": {"systems": data, "batch_size": "auto:256"},

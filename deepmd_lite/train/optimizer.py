@@ -4,6 +4,8 @@ from contextlib import contextmanager
 
 import torch
 
+from deepmd_lite.train.soap import SOAP
+
 LARGEST = (
     1024  # side of a matrix that SOAP rotates; longer sides, those of the descriptor, are left as they are
 )
@@ -16,9 +18,9 @@ def make_optimizer(section, potential):
     -------
     list of torch.optim.Optimizer
         One, or two that share the parameters: with SOAP and with Muon the matrices of hidden layers, and Adam for all
-        else. SOAP (Vyas et al., arXiv:2409.11321) is Adam in the eigenbasis of Shampoo's preconditioner. Muon
-        (Jordan et al., 2024; Liu et al., arXiv:2502.16982) makes the update of a matrix orthogonal, here scaled to
-        the size of Adam's, so that one learning rate serves both.
+        else. `SOAP` is Adam in the eigenbasis of Shampoo's preconditioner. Muon (Jordan et al., 2024; Liu et al.,
+        arXiv:2502.16982) makes the update of a matrix orthogonal, here scaled to the size of Adam's, so that one
+        learning rate serves both.
     """
     trained = [p for p in potential.parameters() if p.requires_grad]
     betas = {"betas": (section.adam_beta1, section.adam_beta2), "fused": True}
@@ -29,9 +31,7 @@ def make_optimizer(section, potential):
         return [torch.optim.Adam(trained, weight_decay=section.weight_decay, **betas)]
     others = [p for p in trained if p.ndim < 2 or min(p.shape) == 1]
     if section.type == "SOAP":
-        from pytorch_optimizer import SOAP  # a second to import
-
-        first = SOAP(matrices, weight_decay=section.weight_decay, max_precondition_dim=LARGEST)
+        first = SOAP(matrices, weight_decay=section.weight_decay)
     else:
         first = torch.optim.Muon(
             matrices,
