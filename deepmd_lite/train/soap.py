@@ -12,7 +12,7 @@ class SOAP(torch.optim.Optimizer):
         M ← β₁ M + (1 - β₁) G,  V ← β₂ V + (1 - β₂) (Q_Lᵀ G Q_R)²
         W ← W - lr √(1 - β₂ᵗ) / (1 - β₁ᵗ) · Q_L [(Q_Lᵀ M Q_R) / (√V + ε)] Q_Rᵀ
         L ← β₂ L + (1 - β₂) G Gᵀ,  R ← β₂ R + (1 - β₂) Gᵀ G
-        Q_L ← orthonormal part of L Q_L, every FREQUENCY steps; Q_R the same with R
+        Q_L ← orthonormal part of L Q_L, every FREQUENCY steps, columns sorted first; Q_R the same with R
 
     The bases are axes in the first step, after it the eigenvectors of L and R.
 
@@ -52,13 +52,22 @@ class SOAP(torch.optim.Optimizer):
         update = _turned(mean, state).div_(square.sqrt().add_(eps))
         size = lr * (1 - beta2**t) ** 0.5 / (1 - beta1**t)
         parameter.mul_(1 - lr * weight_decay).add_(_turned(update, state, back=True), alpha=-size)
-        for side, rows in (("left", gradient), ("right", gradient.T)):
+        for axis, (side, rows) in enumerate((("left", gradient), ("right", gradient.T))):
             if side in state:
-                covariance, basis = state[side].lerp_(rows @ rows.T, 1 - beta2), f"{side}_basis"
+                covariance = state[side].lerp_(rows @ rows.T, 1 - beta2)
                 if t == 1:
-                    state[basis] = torch.linalg.eigh(covariance).eigenvectors.flip(1)
+                    state[f"{side}_basis"] = torch.linalg.eigh(covariance).eigenvectors.flip(1)
                 elif t % FREQUENCY == 0:
-                    state[basis] = torch.linalg.qr(covariance @ state[basis]).Q
+                    _turn(state, side, axis)
+
+
+def _turn(state, side, axis):
+    """One step of orthogonal iteration towards the eigenvectors, those of large eigenvalues first."""
+    basis = state[f"{side}_basis"]
+    image = state[side] @ basis
+    order = (basis * image).sum(0).argsort(descending=True)
+    state["exp_avg_sq"] = state["exp_avg_sq"].index_select(axis, order)
+    state[f"{side}_basis"] = torch.linalg.qr(image.index_select(1, order)).Q
 
 
 def new_state(parameter):
