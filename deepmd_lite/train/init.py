@@ -78,7 +78,7 @@ def make_input(data, validation=None, *, rcut=None, size="large", steps=None, mi
     Notes
     -----
     ``sel`` is the largest number of neighbors found, plus 10 %. The batch holds at least 256 atoms. The virial enters
-    the loss when the data have it. docs/training.md has the runs that led to optimizer, rate and averaging.
+    the loss when the data have it. docs/training.md has the runs that led to all this.
     """
     if size not in SIZES:
         raise ConfigError(f"--size: expected one of {', '.join(SIZES)}, found {size}")

@@ -45,7 +45,7 @@ class SOAP(torch.optim.Optimizer):
         gradient, (beta1, beta2) = parameter.grad, betas
         if not state:
             state |= new_state(parameter)
-        state["step"] += 1
+        state["step"] = state["step"].cpu() + 1  # here, so that no step waits for a GPU
         t = int(state["step"])
         mean = state["exp_avg"].lerp_(gradient, 1 - beta1)
         square = state["exp_avg_sq"].lerp_(_turned(gradient, state).square_(), 1 - beta2)
