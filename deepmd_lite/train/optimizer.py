@@ -6,10 +6,6 @@ import torch
 
 from deepmd_lite.train.soap import SOAP
 
-LARGEST = (
-    1024  # side of a matrix that SOAP rotates; longer sides, those of the descriptor, are left as they are
-)
-
 
 def make_optimizer(section, potential):
     """Optimizers of an input's ``optimizer`` section (`config.Optimizer`) for the parameters that are trained.
